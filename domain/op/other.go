@@ -1,0 +1,38 @@
+package op
+
+import "time"
+
+// Types of the events that are about ops but stand in other streams.
+const (
+	TypeRefused         = "OpRefused"
+	TypeRefusalsCounted = "OpRefusalsCounted"
+)
+
+// GateStream is where an instance records what its gate refused: never in an
+// op's own stream, which an unauthenticated blob must not be able to touch.
+func GateStream(instance string) string { return "gate-" + instance }
+
+// Refused records one refusal. Nothing in it was verified unless the reason
+// says so; the envelope is kept as a digest only.
+type Refused struct {
+	Agent      string    `json:"agent"`
+	Instance   string    `json:"instance"`
+	At         time.Time `json:"at"`
+	Reason     string    `json:"reason"`
+	Detail     string    `json:"detail"`
+	NonceShort string    `json:"nonce_short,omitempty"`
+	// EnvelopeSHA256 is the digest of the bytes received.
+	EnvelopeSHA256 Digest `json:"envelope_sha256"`
+	Intent         Intent `json:"intent"`
+	SubmittedBy    string `json:"submitted_by,omitempty"`
+	PolicySerial   uint64 `json:"policy_serial"`
+}
+
+// RefusalsCounted folds refusals that came too fast to be recorded one by one.
+type RefusalsCounted struct {
+	Agent    string         `json:"agent"`
+	Instance string         `json:"instance"`
+	From     time.Time      `json:"from"`
+	To       time.Time      `json:"to"`
+	ByReason map[string]int `json:"by_reason"`
+}
