@@ -1,0 +1,42 @@
+package eventstore
+
+import "fmt"
+
+// CheckAppend gives the *InvalidError with which every store refuses an append
+// that breaks the form: an invalid expectation, no event or too many, a name
+// that is empty, too long or the store's own, an event that is too large, an
+// id that is zero or used twice within the append.
+func CheckAppend(stream StreamID, expected Expected, events []Proposed) error {
+	refuse := func(format string, args ...any) error {
+		return &InvalidError{Stream: stream, Why: fmt.Sprintf(format, args...)}
+	}
+	switch {
+	case stream == "":
+		return refuse("the stream has no name")
+	case len(stream) > MaxNameBytes:
+		return refuse("the stream's name has %d bytes, at most %d are allowed", len(stream), MaxNameBytes)
+	case stream[0] == '$':
+		return refuse("names that start with $ belong to the store")
+	case !expected.Valid():
+		return refuse("no expected revision was given")
+	case len(events) == 0:
+		return refuse("no event was given")
+	case len(events) > MaxAppendEvents:
+		return refuse("%d events in one append, at most %d are allowed", len(events), MaxAppendEvents)
+	}
+	seen := make(map[EventID]bool, len(events))
+	for i, e := range events {
+		switch {
+		case e.ID == EventID{}:
+			return refuse("event %d has no id", i)
+		case seen[e.ID]:
+			return refuse("event %d has the id of another one", i)
+		case e.Type == "" || len(e.Type) > MaxNameBytes:
+			return refuse("event %d: a type has 1 to %d bytes, this one %d", i, MaxNameBytes, len(e.Type))
+		case len(e.Data)+len(e.Metadata) > MaxEventBytes:
+			return refuse("event %d has %d bytes, at most %d are allowed", i, len(e.Data)+len(e.Metadata), MaxEventBytes)
+		}
+		seen[e.ID] = true
+	}
+	return nil
+}
