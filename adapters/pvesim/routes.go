@@ -1,0 +1,168 @@
+package pvesim
+
+import (
+	"maps"
+	"strings"
+)
+
+// table is the API: what is not here answers 501.
+var table = buildTable()
+
+func get(path string, m method) method  { m.verb, m.path = "GET", path; return m }
+func post(path string, m method) method { m.verb, m.path = "POST", path; return m }
+func put(path string, m method) method  { m.verb, m.path = "PUT", path; return m }
+func del(path string, m method) method  { m.verb, m.path = "DELETE", path; return m }
+
+// byShape indexes the table by verb and number of path segments.
+func buildTable() map[string][]*method {
+	index := map[string][]*method{}
+	for _, part := range [][]method{clusterMethods(), accessMethods(), nodeMethods(), guestMethods(QEMU), guestMethods(LXC)} {
+		for _, m := range part {
+			m.segments = strings.Split(m.path, "/")[1:]
+			key := m.verb + itoa(len(m.segments))
+			index[key] = append(index[key], &m)
+		}
+	}
+	return index
+}
+
+// route finds the method of a path. Fixed names go before variables.
+func (*Sim) route(verb, path string) (*method, map[string]string, bool) {
+	segs := strings.Split(path, "/")[1:]
+	for _, m := range table[verb+itoa(len(segs))] {
+		if vars, ok := m.match(segs); ok {
+			return m, vars, true
+		}
+	}
+	return nil, nil, false
+}
+
+func (m *method) match(segs []string) (map[string]string, bool) {
+	vars := map[string]string{}
+	for i, want := range m.segments {
+		if name, isVar := strings.CutPrefix(want, "{"); isVar {
+			vars[strings.TrimSuffix(name, "}")] = segs[i]
+			continue
+		}
+		if want != segs[i] {
+			return nil, false
+		}
+	}
+	return vars, true
+}
+
+func clusterMethods() []method {
+	optVMID := param{kind: "integer", check: checkVMID}
+	return []method{
+		get("/", method{handle: rootIndex}),
+		get("/version", method{handle: showVersion}),
+		get("/nodes", method{handle: listNodes}),
+		get("/cluster/status", method{protected: true, perm: onRoot("Sys.Audit"), handle: clusterStatus}),
+		get("/cluster/resources", method{params: map[string]param{"type": enum("vm", "storage", "node", "sdn")}, handle: clusterResources}),
+		get("/cluster/nextid", method{params: map[string]param{"vmid": optVMID}, handle: nextID}),
+		get("/cluster/log", method{params: map[string]param{"max": {kind: "integer", min: one}}, handle: showClusterLog}),
+		get("/cluster/tasks", method{handle: clusterTasks}),
+		get("/cluster/replication", method{perm: onRoot(), handle: emptyList}),
+		get("/cluster/ha/resources", method{perm: onRoot("Sys.Audit"), params: map[string]param{"type": enum("ct", "vm")}, handle: haResources}),
+		get("/cluster/ha/resources/{sid}", method{perm: onRoot("Sys.Audit"), handle: haResource}),
+		get("/pools", method{params: map[string]param{"poolid": str, "type": {kind: "string", enum: []string{"qemu", "lxc", "storage"}, requires: "poolid"}}, handle: listPools}),
+		get("/storage", method{params: map[string]param{"type": str}, handle: listStorages}),
+	}
+}
+
+func accessMethods() []method {
+	token := "/access/users/{userid}/token/{tokenid}"
+	attrs := map[string]param{"comment": str, "expire": natural, "privsep": boolean}
+	change := maps.Clone(attrs)
+	change["delete"], change["regenerate"] = strList, boolean
+	return []method{
+		post("/access/ticket", method{open: true, protected: true, handle: login, params: map[string]param{
+			"username": need(str), "password": need(str), "realm": str, "otp": str, "path": str, "privs": str, "new-format": boolean, "tfa-challenge": str,
+		}}),
+		get("/access/domains", method{open: true, handle: listDomains}),
+		get("/access/permissions", method{params: map[string]param{"path": str, "userid": str}, handle: permissions}),
+		get("/access/acl", method{handle: listACL}),
+		put("/access/acl", method{protected: true, perm: mayModifyACL, handle: updateACL, params: map[string]param{
+			"path": need(str), "roles": need(strList), "users": strList, "groups": strList, "tokens": strList, "propagate": boolean, "delete": boolean,
+		}}),
+		get("/access/users/{userid}/token", method{perm: mayManageTokens, handle: listTokens}),
+		get(token, method{perm: mayManageTokens, handle: readToken}),
+		post(token, method{protected: true, perm: mayManageTokens, params: attrs, handle: createToken}),
+		put(token, method{protected: true, perm: mayManageTokens, params: change, handle: updateToken}),
+		del(token, method{protected: true, perm: mayManageTokens, handle: deleteToken}),
+	}
+}
+
+func nodeMethods() []method {
+	onStorage := func(g *grant) string {
+		return g.any("/storage/"+g.vars["storage"], "Datastore.Audit", "Datastore.AllocateSpace")
+	}
+	list := map[string]param{
+		"start": natural, "limit": natural, "source": enum("archive", "active", "all"), "since": integer, "until": integer, "typefilter": str,
+		"userfilter": str, "errors": boolean, "vmid": {kind: "integer", check: checkVMID},
+		"statusfilter": {kind: "string", list: true, check: checkStatusFilter},
+	}
+	return []method{
+		get("/nodes/{node}/time", method{perm: onNode("Sys.Audit"), handle: nodeTime}),
+		get("/nodes/{node}/status", method{perm: onNode("Sys.Audit"), handle: nodeStatus}),
+		get("/nodes/{node}/tasks", method{params: list, handle: listTasks}),
+		get("/nodes/{node}/tasks/{upid}", method{handle: taskIndex}),
+		del("/nodes/{node}/tasks/{upid}", method{protected: true, handle: stopTask}),
+		get("/nodes/{node}/tasks/{upid}/status", method{protected: true, handle: taskStatus}),
+		get("/nodes/{node}/tasks/{upid}/log", method{protected: true, handle: taskLogLines, params: map[string]param{
+			"start": natural, "limit": natural, "download": boolean,
+		}}),
+		get("/nodes/{node}/storage", method{protected: true, handle: nodeStorages, params: map[string]param{
+			"content": strList, "enabled": boolean, "format": boolean, "storage": str, "target": str,
+		}}),
+		get("/nodes/{node}/storage/{storage}/status", method{protected: true, perm: onStorage, handle: storageStatus}),
+		get("/nodes/{node}/storage/{storage}/content", method{protected: true, perm: onStorage, handle: storageContent, params: map[string]param{
+			"content": str, "vmid": {kind: "integer", check: checkVMID},
+		}}),
+	}
+}
+
+func guestMethods(kind Kind) []method {
+	all := "/nodes/{node}/" + string(kind)
+	one := all + "/{vmid}"
+	edit := func(g *grant) string { return g.any("/vms/"+g.vars["vmid"], vmConfig...) }
+	create := func(g *grant) string {
+		if p := g.raw["pool"].text; p != "" && g.all("/pool/"+p, "VM.Allocate") == "" {
+			return ""
+		}
+		return g.all("/vms/"+g.raw["vmid"].text, "VM.Allocate")
+	}
+	made := map[string]param{"vmid": need(param{kind: "integer", check: checkVMID}), "pool": str, "start": boolean, "storage": str}
+	list, kill := map[string]param{}, map[string]param{"purge": boolean, "destroy-unreferenced-disks": boolean}
+	stop := map[string]param{"skiplock": boolean, "overrule-shutdown": boolean}
+	start := map[string]param{"skiplock": boolean}
+	change := map[string]param{"digest": str, "delete": strList, "revert": strList}
+	if kind == QEMU {
+		list["full"], kill["skiplock"] = boolean, boolean
+		stop["timeout"], stop["keepActive"], stop["migratedfrom"] = natural, boolean, str
+		start["timeout"], start["machine"] = natural, str
+		change["skiplock"], change["force"] = boolean, boolean
+	} else {
+		kill["force"], start["debug"] = boolean, boolean
+		made["ostemplate"], made["unique"], made["password"], made["ssh-public-keys"] = need(str), boolean, str, str
+	}
+	shutdown := map[string]param{"forceStop": boolean, "timeout": natural, "skiplock": boolean, "keepActive": boolean}
+	out := []method{
+		get(all, method{protected: true, params: list, handle: listGuests(kind)}),
+		post(all, method{protected: true, perm: create, params: made, also: configSchema(kind), handle: createGuest(kind)}),
+		del(one, method{protected: true, perm: onGuest("VM.Allocate"), params: kill, handle: destroyGuest(kind)}),
+		get(one+"/config", method{perm: onGuest("VM.Audit"), params: map[string]param{"current": boolean, "snapshot": str}, handle: guestConfig(kind)}),
+		put(one+"/config", method{protected: true, perm: edit, params: change, also: configSchema(kind), handle: setConfig(kind)}),
+		get(one+"/snapshot", method{protected: true, perm: onGuest("VM.Audit"), handle: guestSnapshots(kind)}),
+		get(one+"/status/current", method{protected: true, perm: onGuest("VM.Audit"), handle: guestCurrent(kind)}),
+		post(one+"/status/start", method{protected: true, perm: onGuest("VM.PowerMgmt"), params: start, handle: power(kind, "start")}),
+		post(one+"/status/stop", method{protected: true, perm: onGuest("VM.PowerMgmt"), params: stop, handle: power(kind, "stop")}),
+		post(one+"/status/shutdown", method{protected: true, perm: onGuest("VM.PowerMgmt"), params: shutdown, handle: power(kind, "shutdown")}),
+	}
+	if kind == QEMU {
+		queued := maps.Clone(change)
+		queued["background_delay"] = natural
+		out = append(out, post(one+"/config", method{protected: true, perm: edit, params: queued, also: configSchema(kind), handle: queueConfig}))
+	}
+	return out
+}
