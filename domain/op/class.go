@@ -135,10 +135,10 @@ func (i Intent) Check() error {
 	if err := i.Target.check(); err != nil {
 		return err
 	}
-	if i.Target.Guest == nil && i.Class.actsOnGuest() {
+	if i.Target.Guest == nil && i.Class.ActsOnGuest() {
 		return fmt.Errorf("target.guest: missing, class %s acts on a guest", i.Class)
 	}
-	if i.Target.Guest != nil && !i.Class.actsOnGuest() {
+	if i.Target.Guest != nil && !i.Class.ActsOnGuest() {
 		return fmt.Errorf("target.guest: class %s does not act on a guest, leave it out", i.Class)
 	}
 	if i.Params.Purge != nil && i.Class != GuestDestroy {
@@ -150,7 +150,10 @@ func (i Intent) Check() error {
 	return nil
 }
 
-func (c Class) actsOnGuest() bool {
+// ActsOnGuest tells whether what ops of the class act on belongs to the guest
+// that their target names. Those of other classes name none: a VMID would say
+// nothing about what they take away.
+func (c Class) ActsOnGuest() bool {
 	switch c {
 	case VolumeDelete, BackupDelete, StorageWipe:
 		return false

@@ -29,7 +29,11 @@ func TestIntentCheck(t *testing.T) {
 		{"a node that ends in a hyphen", intent(op.GuestDestroy, "pve-", vm, op.Params{}), "target.node: "},
 		{"a node that is too long", intent(op.GuestDestroy, strings.Repeat("n", 64), vm, op.Params{}), "target.node: "},
 		{"no guest", intent(op.GuestDestroy, "pve1", nil, op.Params{}), "target.guest: missing"},
-		{"a guest for what acts on none", intent(op.StorageWipe, "pve1", vm, op.Params{}), "target.guest: class"},
+		{"delete a volume", intent(op.VolumeDelete, "pve1", nil, op.Params{}), ""},
+		{"delete a backup", intent(op.BackupDelete, "pve1", nil, op.Params{}), ""},
+		{"a guest for a wipe", intent(op.StorageWipe, "pve1", vm, op.Params{}), "target.guest: class"},
+		{"a guest for deleting a volume", intent(op.VolumeDelete, "pve1", vm, op.Params{}), "target.guest: class"},
+		{"a guest for deleting a backup", intent(op.BackupDelete, "pve1", ct, op.Params{}), "target.guest: class"},
 		{"no type of guest", intent(op.GuestStop, "pve1", &op.Guest{VMID: 105}, op.Params{}), "target.guest.type: "},
 		{"VMID of the host", intent(op.GuestStop, "pve1", &op.Guest{Type: op.QEMU, VMID: 99}, op.Params{}), "target.guest.vmid: "},
 		{"VMID beyond the last", intent(op.GuestStop, "pve1", &op.Guest{Type: op.QEMU, VMID: 1_000_000_000}, op.Params{}), "target.guest.vmid: "},
@@ -60,6 +64,26 @@ func TestOnlyThreeClassesAreBenign(t *testing.T) {
 	}
 	if c := op.Class("guest-explode"); c.Known() || c.Benign() {
 		t.Errorf("%s: got known %v, benign %v; want neither", c, c.Known(), c.Benign())
+	}
+}
+
+// Every class either demands a guest or refuses one: none is left to chance.
+func TestActsOnGuest(t *testing.T) {
+	storage := map[op.Class]bool{op.VolumeDelete: true, op.BackupDelete: true, op.StorageWipe: true}
+	for _, c := range op.Classes() {
+		if got, want := c.ActsOnGuest(), !storage[c]; got != want {
+			t.Errorf("%s: got acts on a guest %v, want %v", c, got, want)
+		}
+		guest := op.Target{Node: "pve1", Guest: &op.Guest{Type: op.LXC, VMID: 105}}
+		for _, target := range []op.Target{{Node: "pve1"}, guest} {
+			err := op.Intent{Class: c, Target: target}.Check()
+			if fits := c.ActsOnGuest() == (target.Guest != nil); fits != (err == nil) {
+				t.Errorf("%s on %s: got error %v, want one: %v", c, target, err, !fits)
+			}
+		}
+	}
+	if op.Class("guest-explode").ActsOnGuest() {
+		t.Error("guest-explode: got acts on a guest, want an unknown class to act on nothing")
 	}
 }
 

@@ -13,7 +13,7 @@ import (
 // What nobody wrote is reported, with the place, and changes nothing.
 func TestCorruptRecords(t *testing.T) {
 	o, records := given(t, started(1, 0), launching(1, 1))
-	next, err := o.Propose(running(1, 2))
+	next, _, err := o.Propose(running(1, 2))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -85,7 +85,7 @@ func TestEveryStoredVersionIsReadable(t *testing.T) {
 	for _, file := range files {
 		typ, _, _ := strings.Cut(filepath.Base(file), ".")
 		seen[typ] = true
-		data, err := os.ReadFile(file) //nolint:gosec // a file of testdata
+		data, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -101,7 +101,7 @@ func TestEveryStoredVersionIsReadable(t *testing.T) {
 		if err != nil || !bytes.Equal(again, data) {
 			t.Errorf("%s: encoded again, got\n%s (error %v)\nwant\n%s", file, again, err, data)
 		}
-		metadata, err := os.ReadFile(strings.TrimSuffix(file, "data.json") + "metadata.json") //nolint:gosec // a file of testdata
+		metadata, err := os.ReadFile(strings.TrimSuffix(file, "data.json") + "metadata.json")
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -81,19 +81,21 @@ func (o *Op) Apply(rec Record) error {
 }
 
 // Propose makes the record that would put an event on record as the next of
-// the stream, after asking the state machine; the op itself stays as it is
-// until the record has been appended and applied.
-func (o *Op) Propose(e Event) (Record, error) {
-	trial := *o
-	if err := trial.happen(e); err != nil {
-		return Record{}, fmt.Errorf("propose %s for %s: %w", e.Type(), o.Nonce.Short(), err)
+// the stream, after asking the state machine, and gives the op as it will be
+// once the record has been appended: the same as Apply would make it, without
+// reading back what was just written. The op itself stays as it is.
+func (o *Op) Propose(e Event) (Record, Op, error) {
+	next := *o
+	if err := next.happen(e); err != nil {
+		return Record{}, Op{}, fmt.Errorf("propose %s for %s: %w", e.Type(), o.Nonce.Short(), err)
 	}
 	data, err := Encode(e)
 	if err != nil {
-		return Record{}, fmt.Errorf("propose %s for %s: %w", e.Type(), o.Nonce.Short(), err)
+		return Record{}, Op{}, fmt.Errorf("propose %s for %s: %w", e.Type(), o.Nonce.Short(), err)
 	}
-	rec, _, err := o.Tail.Seal(o.Ledger, o.Nonce.Stream(), string(o.Nonce), e.Type(), data)
-	return rec, err
+	rec, tail, err := o.Tail.Seal(o.Ledger, o.Nonce.Stream(), string(o.Nonce), e.Type(), data)
+	next.Tail = tail
+	return rec, next, err
 }
 
 // happen is the one place where an event changes an op.

@@ -128,7 +128,7 @@ func TestIllegalEvents(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			o, records := given(t, tt.given...)
 			before := o
-			if rec, err := o.Propose(tt.when); err == nil {
+			if rec, _, err := o.Propose(tt.when); err == nil {
 				t.Errorf("propose: got record %s@%d, want an error", rec.Type, rec.Revision)
 			}
 			bad := sealed(t, o, tt.when)
@@ -149,14 +149,14 @@ func TestIllegalEvents(t *testing.T) {
 func TestProposeLeavesTheOpAlone(t *testing.T) {
 	o, _ := given(t, started(1, 0))
 	before := o
-	rec, err := o.Propose(launching(1, 1))
+	rec, _, err := o.Propose(launching(1, 1))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if !reflect.DeepEqual(o, before) {
 		t.Errorf("got %+v, want it unchanged: %+v", o, before)
 	}
-	again, err := o.Propose(launching(1, 1))
+	again, _, err := o.Propose(launching(1, 1))
 	if err != nil || !reflect.DeepEqual(again, rec) {
 		t.Errorf("the second time got %+v (error %v), want the same record %+v", again, err, rec)
 	}
@@ -166,7 +166,7 @@ func TestProposeLeavesTheOpAlone(t *testing.T) {
 func TestAnOpIsAValue(t *testing.T) {
 	o, _ := given(t, started(1, 0))
 	kept := o
-	rec, err := o.Propose(launching(1, 1))
+	rec, _, err := o.Propose(launching(1, 1))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -182,7 +182,7 @@ func TestAnOpIsAValue(t *testing.T) {
 func TestProposeRefusesInvalidUTF8(t *testing.T) {
 	o, _ := given(t, started(1, 0))
 	e := change(failed(1, 1, op.EffectNone), func(e *op.Failed) { e.Message = "caf\xe9" })
-	if rec, err := o.Propose(e); err == nil {
+	if rec, _, err := o.Propose(e); err == nil {
 		t.Errorf("got record %q, want an error", rec.Data)
 	}
 }

@@ -18,7 +18,7 @@ func FuzzDecode(f *testing.F) {
 		f.Fatalf("no seeds: %v", err)
 	}
 	for _, file := range files {
-		data, err := os.ReadFile(file) //nolint:gosec // a file of testdata
+		data, err := os.ReadFile(file)
 		if err != nil {
 			f.Fatal(err)
 		}

@@ -22,7 +22,7 @@ func golden(t *testing.T, name string, got []byte) {
 			t.Fatal(err)
 		}
 	}
-	want, err := os.ReadFile(file) //nolint:gosec // a name from this test
+	want, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatalf("%v (go test -update writes it)", err)
 	}

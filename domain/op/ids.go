@@ -53,7 +53,7 @@ func EventID(stream string, revision uint64, typ string, data []byte) ID {
 // OpID derives an attempt's op id. It can be shown to anyone: it does not
 // reveal the nonce.
 func OpID(n Nonce, attempt int, claim Claim) string {
-	sum := hashFields("writ-op-id-v1", []byte(n), uint64Bytes(uint64(attempt)), claim[:]) //nolint:gosec // attempts count from 1
+	sum := hashFields("writ-op-id-v1", []byte(n), uint64Bytes(uint64(attempt)), claim[:])
 	return hex.EncodeToString(sum[:10])
 }
 

@@ -160,7 +160,7 @@ func askMachine() map[question]State {
 			m := fsm.NewFSM(s.String(), transitions(), nil)
 			// The context is never cancelled: a machine of this library stays
 			// stuck after a cancelled transition.
-			if err := m.Event(context.Background(), string(on)); err == nil {
+			if err := m.Event(context.Background(), string(on)); err == nil { //nolint:forbidigo // no caller's context: see above
 				answers[question{s, on}] = byName[m.Current()]
 			}
 		}

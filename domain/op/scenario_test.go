@@ -104,16 +104,29 @@ func given(t testing.TB, events ...op.Event) (op.Op, []op.Record) {
 	o := op.New(ledger, nonce)
 	var records []op.Record
 	for i, e := range events {
-		rec, err := o.Propose(e)
+		rec, foreseen, err := o.Propose(e)
 		if err != nil {
 			t.Fatalf("given event %d: %v", i, err)
 		}
 		if err := o.Apply(rec); err != nil {
 			t.Fatalf("given event %d: %v", i, err)
 		}
+		if got, want := printed(t, foreseen), printed(t, o); got != want {
+			t.Fatalf("given event %d: Propose foresees\n%s\nApply makes\n%s", i, got, want)
+		}
 		records = append(records, rec)
 	}
 	return o, records
+}
+
+// printed is all there is to an op, as text.
+func printed(t testing.TB, o op.Op) string {
+	t.Helper()
+	text, err := op.Marshal(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
 }
 
 // sealed makes the record that puts an event behind a story without asking

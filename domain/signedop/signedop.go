@@ -79,6 +79,9 @@ func (u *Unverified) String() string { return "unverified writ " + u.Nonce().Sho
 // Raw gives the envelope exactly as received, in a copy.
 func (u *Unverified) Raw() []byte { return bytes.Clone(u.raw) }
 
+// IsOf tells whether the writ was parsed from exactly these bytes.
+func (u *Unverified) IsOf(raw []byte) bool { return bytes.Equal(u.raw, raw) }
+
 // SignatureInfo is what a signature says of itself.
 type SignatureInfo struct {
 	KeyID string // claimed fingerprint, well formed, not verified
