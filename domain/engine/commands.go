@@ -1,0 +1,175 @@
+package engine
+
+import (
+	"time"
+
+	"writ/domain/gate"
+	"writ/domain/op"
+)
+
+// A Command is the one thing a job wants done next. It is carried out once;
+// what came of it is given to Job.Step.
+type Command interface{ command() }
+
+// The commands, each with the result it is answered with.
+type (
+	// ReadOp: read the op's stream and fold it. OpRead.
+	ReadOp struct{ Nonce op.Nonce }
+
+	// ReadPolicy: give the policy in force, if it is the newest on record.
+	// PolicyRead.
+	ReadPolicy struct{}
+
+	// ReadFacts: ask the host for the gate's facts. FactsRead.
+	ReadFacts struct{ Target op.Target }
+
+	// RecordRefusal: put a refusal on record in the gate's stream.
+	// RefusalRecorded.
+	RecordRefusal struct{ Refused op.Refused }
+
+	// Reserve: take a place in the bounded queue, kept until the job ends.
+	// Reserved.
+	Reserve struct{}
+
+	// Append: put the record at the end of the op's stream, expecting exactly
+	// the revision before its own. AppendDone.
+	Append struct {
+		Nonce  op.Nonce
+		Record op.Record
+	}
+
+	// AwaitTurn: wait until no other op acts on the target, and hold it until
+	// the job ends. TurnCame.
+	AwaitTurn struct{ Key string }
+
+	// Observe: read the target afresh and compose the request for it.
+	// HostObserved.
+	Observe struct{ Intent op.Intent }
+
+	// Launch: send the announced request, once. LaunchDone.
+	Launch struct{ Announced *op.Launching }
+
+	// AskTask: ask for a task's state. TaskAsked.
+	AskTask struct {
+		Class op.Class
+		UPID  string
+	}
+
+	// ProbeHost: read what the attempt did to the host. Probed.
+	ProbeHost struct {
+		Announced  *op.Launching
+		ExitStatus string
+		Log        []string
+	}
+
+	// Pause: let time pass. Paused.
+	Pause struct{ For time.Duration }
+
+	// Finish: the job is over; it is not stepped again.
+	Finish struct{ Answer Answer }
+)
+
+func (ReadOp) command()        {}
+func (ReadPolicy) command()    {}
+func (ReadFacts) command()     {}
+func (RecordRefusal) command() {}
+func (Reserve) command()       {}
+func (Append) command()        {}
+func (AwaitTurn) command()     {}
+func (Observe) command()       {}
+func (Launch) command()        {}
+func (AskTask) command()       {}
+func (ProbeHost) command()     {}
+func (Pause) command()         {}
+func (Finish) command()        {}
+
+// A Result is what came of a command.
+type Result interface{ result() }
+
+// The results.
+type (
+	// OpRead: the op as its stream tells it now. An absent stream is no error.
+	OpRead struct {
+		Op  op.Op
+		Err error
+	}
+	// PolicyRead: Err if no policy is in force, it is not the newest on
+	// record, or that could not be found out.
+	PolicyRead struct {
+		Policy *gate.Policy
+		Err    error
+	}
+	// FactsRead: Err if the host could not be asked.
+	FactsRead struct {
+		Facts op.Facts
+		Err   error
+	}
+	// RefusalRecorded: Err if the refusal may not be on record. It stands all
+	// the same.
+	RefusalRecorded struct{ Err error }
+	// Reserved: false if the queue is full.
+	Reserved struct{ OK bool }
+	// AppendDone: what became of an append.
+	AppendDone struct {
+		Outcome AppendOutcome
+		Err     error
+	}
+	// TurnCame: the target is held; or the service is stopping and it is not.
+	TurnCame struct{ Stopping bool }
+	// HostObserved: NoExecutor if the class can't be carried out here; Err if
+	// the host could not be asked or no request can be made for what was seen.
+	HostObserved struct {
+		Seen       op.Observed
+		Request    op.Request
+		Credential string
+		NoExecutor bool
+		Err        error
+	}
+	// LaunchDone: as Executor.Launch answered.
+	LaunchDone struct {
+		UPID string
+		Err  error
+	}
+	// TaskAsked: Err if the host could not be asked. PrecedesEffect is the
+	// executor's word on the exit status.
+	TaskAsked struct {
+		Task           Task
+		PrecedesEffect bool
+		Err            error
+	}
+	// Probed: Err if the host could not be asked.
+	Probed struct {
+		Finding Finding
+		Err     error
+	}
+	// Paused: the time has passed.
+	Paused struct{}
+)
+
+func (OpRead) result()          {}
+func (PolicyRead) result()      {}
+func (FactsRead) result()       {}
+func (RefusalRecorded) result() {}
+func (Reserved) result()        {}
+func (AppendDone) result()      {}
+func (TurnCame) result()        {}
+func (HostObserved) result()    {}
+func (LaunchDone) result()      {}
+func (TaskAsked) result()       {}
+func (Probed) result()          {}
+func (Paused) result()          {}
+
+// AppendOutcome says what is certain about an append.
+type AppendOutcome uint8
+
+// The outcomes of an append.
+const (
+	// AppendOK: on record, at the expected place, and this job's own.
+	AppendOK AppendOutcome = iota + 1
+	// AppendLost: not on record and never will be: the stream has moved on.
+	AppendLost
+	// AppendRefused: not on record and never will be: the store refuses its form.
+	AppendRefused
+	// AppendUnknown: it may be on record. Repeating exactly this append tells.
+	AppendUnknown
+)

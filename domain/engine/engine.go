@@ -1,0 +1,232 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"writ/domain/eventstore"
+	"writ/domain/gate"
+	"writ/domain/op"
+)
+
+// A Clock tells the time and lets it pass.
+type Clock interface {
+	Now() time.Time
+	// Wait returns after d, or earlier with the context's error.
+	Wait(ctx context.Context, d time.Duration) error
+}
+
+// Policies gives the policy in force; a *PolicyBook does.
+type Policies interface {
+	// Current fails unless the policy is the newest on record.
+	Current(ctx context.Context) (*gate.Policy, error)
+}
+
+// Config is what an engine needs. All of it is required but the limits, pace
+// and executors.
+type Config struct {
+	Identity  Identity
+	Store     eventstore.Store
+	Policies  Policies
+	Host      Host
+	Executors map[op.Class]Executor
+	Clock     Clock
+	// Draw gives 128 random bits that nobody can foresee, for each claim.
+	Draw func() op.Claim
+	Log  *slog.Logger
+
+	Pace Pace // zero: DefaultPace
+	// Queue bounds the ops that are claimed and not ended; 0 means 1024.
+	Queue int
+	// Parallel bounds the ops that act on the host at a time; 0 means 64.
+	Parallel int
+	// AppendTimeout bounds one append; 0 means 10 s. What happens after it is
+	// of unknown outcome and is repeated.
+	AppendTimeout time.Duration
+}
+
+// An Engine runs ops until it is stopped. Its methods may be called
+// concurrently.
+type Engine struct {
+	cfg      Config
+	turns    *turns
+	refusals *refusals
+
+	// stopping ends waiting for turns; running ends everything but a request
+	// under way.
+	stopping, running context.Context //nolint:containedctx // the life of the engine, not of a call
+	stop, halt        context.CancelFunc
+	jobs              sync.WaitGroup
+
+	mu     sync.Mutex // guards what follows
+	queued int
+	live   map[op.Nonce]*liveJob
+	// left are the ops that a job of this process had to leave in flight, with
+	// what it knew when it did.
+	left   map[op.Nonce]Answer
+	closed bool
+}
+
+// New gives an engine that is ready to run. Stop must be called.
+func New(ctx context.Context, cfg Config) (*Engine, error) {
+	switch {
+	case cfg.Store == nil || cfg.Policies == nil || cfg.Host == nil || cfg.Clock == nil || cfg.Draw == nil || cfg.Log == nil:
+		return nil, errors.New("engine: store, policies, host, clock, draw and log are required")
+	case cfg.Identity.Site.Agent == "" || cfg.Identity.Instance == "":
+		return nil, errors.New("engine: agent and instance must have names")
+	case cfg.Identity.Site.Ledger != string(cfg.Store.LedgerID()):
+		return nil, fmt.Errorf("engine: site is of ledger %q, the store holds %q", cfg.Identity.Site.Ledger, cfg.Store.LedgerID())
+	}
+	if cfg.Pace == (Pace{}) {
+		cfg.Pace = DefaultPace()
+	}
+	if cfg.Queue == 0 {
+		cfg.Queue = 1024
+	}
+	if cfg.Parallel == 0 {
+		cfg.Parallel = 64
+	}
+	if cfg.AppendTimeout == 0 {
+		cfg.AppendTimeout = 10 * time.Second
+	}
+	e := &Engine{
+		cfg:      cfg,
+		turns:    newTurns(cfg.Parallel),
+		refusals: newRefusals(cfg.Store, cfg.Identity),
+		live:     make(map[op.Nonce]*liveJob),
+		left:     make(map[op.Nonce]Answer),
+	}
+	e.running, e.halt = context.WithCancel(context.WithoutCancel(ctx))
+	e.stopping, e.stop = context.WithCancel(e.running)
+	e.jobs.Go(e.flushRefusals)
+	return e, nil
+}
+
+// RunSignedJob takes a submission. It returns as soon as the op is claimed and
+// on record (InFlight), or when it is certain that this submission does
+// nothing. After the claim the op goes on whatever becomes of ctx; Wait waits
+// for its end.
+//
+// If ctx ends before the claim is certain, the answer is Unavailable: the
+// claim is possibly written.
+func (e *Engine) RunSignedJob(ctx context.Context, sub Submission) Answer {
+	l := &liveJob{
+		job:      NewJob(e.cfg.Identity, e.cfg.Pace, e.cfg.Draw, sub),
+		accepted: make(chan struct{}), done: make(chan struct{}),
+	}
+	if !e.begin() {
+		return Answer{Outcome: Unavailable, Detail: "the service is stopping; nothing was done, deliver the same writ again"}
+	}
+	go func() {
+		defer e.jobs.Done()
+		e.run(ctx, l)
+	}()
+	select {
+	case <-l.accepted:
+		return l.acceptance
+	case <-l.done:
+		return l.answer
+	case <-ctx.Done():
+		return Answer{Outcome: Unavailable, Detail: "the caller left before the claim was certain; deliver the same writ again"}
+	}
+}
+
+// begin counts a job in, unless the engine stops.
+func (e *Engine) begin() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed {
+		return false
+	}
+	e.jobs.Add(1)
+	return true
+}
+
+// How often Wait looks at an op that no job of this process holds.
+const watchInterval = 250 * time.Millisecond
+
+// Wait tells how an op stands, waiting for the end of its attempt as long as
+// ctx lasts. An op that was left in flight here is Indeterminate at once. One
+// that no job here ever held is looked at again and again: another instance
+// may be running it.
+func (e *Engine) Wait(ctx context.Context, n op.Nonce) Answer {
+	for {
+		e.mu.Lock()
+		l := e.live[n]
+		left, wasLeft := e.left[n]
+		e.mu.Unlock()
+		if l == nil {
+			a := e.Status(context.WithoutCancel(ctx), n)
+			if a.Outcome == InFlight && wasLeft {
+				return left
+			}
+			if a.Outcome != InFlight || e.cfg.Clock.Wait(ctx, watchInterval) != nil {
+				return a
+			}
+			continue
+		}
+		select {
+		case <-l.done:
+			return l.answer
+		case <-ctx.Done():
+			return e.Status(context.WithoutCancel(ctx), n)
+		}
+	}
+}
+
+// Status tells how an op stands on record.
+func (e *Engine) Status(ctx context.Context, n op.Nonce) Answer {
+	o, err := LoadOp(ctx, e.cfg.Store, e.cfg.Store.LedgerID(), n)
+	var corrupt *op.CorruptStreamError
+	switch {
+	case errors.As(err, &corrupt):
+		return Answer{Outcome: Corrupt, Nonce: n, Detail: err.Error()}
+	case err != nil:
+		return Answer{Outcome: Unavailable, Nonce: n, Detail: "the ledger could not be read: " + err.Error()}
+	}
+	return AnswerFor(&o)
+}
+
+// Stop ends the engine: nothing new is taken, ops that wait for their turn end
+// as interrupted, and whoever is launching or following is given until ctx
+// ends to come to an end; after that it is left in flight on record. Tasks run
+// on at the host either way.
+func (e *Engine) Stop(ctx context.Context) error {
+	e.mu.Lock()
+	e.closed = true
+	e.mu.Unlock()
+	e.stop()
+	defer e.halt()
+
+	ended := make(chan struct{})
+	go func() {
+		e.jobs.Wait()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+		return nil
+	case <-ctx.Done():
+	}
+	e.halt()
+	<-ended
+	return nil
+}
+
+func (e *Engine) flushRefusals() {
+	for {
+		err := e.cfg.Clock.Wait(e.stopping, refusalsCounted)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(e.running), e.cfg.AppendTimeout)
+		if ferr := e.refusals.flush(ctx, e.cfg.Clock.Now()); ferr != nil {
+			e.cfg.Log.Error("counts of refusals could not be recorded", "err", ferr)
+		}
+		cancel()
+		if err != nil {
+			return
+		}
+	}
+}

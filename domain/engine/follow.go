@@ -1,0 +1,94 @@
+package engine
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"writ/domain/op"
+)
+
+// follow asks for the task until it ends, for as long as that takes. An op
+// that was synchronous has no task: its effect is looked for at once.
+func (j *Job) follow() Command {
+	if j.op.Running.UPID == "" {
+		return j.probe()
+	}
+	return j.to(phaseFollow, j.ask())
+}
+
+func (j *Job) ask() Command {
+	return AskTask{Class: j.op.Started.Class, UPID: j.op.Running.UPID}
+}
+
+func (j *Job) onTask(now time.Time, in TaskAsked) Command {
+	if in.Err != nil {
+		// A question that failed is not an answer.
+		return j.pause(j.pace.HostRetry, j.pace.HostRetryMax, j.ask())
+	}
+	switch in.Task.Phase {
+	case TaskActive:
+		return j.pause(j.pace.Poll, j.pace.PollMax, j.ask())
+	case TaskForgotten:
+		// The host keeps its history for a while only. That it knows nothing
+		// says nothing; its state may.
+		j.forgotten = true
+		return j.probe()
+	case TaskEnded:
+	}
+	j.exitStatus, j.log = text(in.Task.ExitStatus), lines(in.Task.Log)
+	if !saidOK(j.exitStatus) && in.PrecedesEffect {
+		return j.fail(now, op.KindTaskFailed, op.EffectNone, "the task failed before it changed anything: "+j.exitStatus,
+			&op.Evidence{Effect: op.EffectNone, Reasons: []string{fmt.Sprintf("the host raises %q before any effect", j.exitStatus)}})
+	}
+	return j.probe()
+}
+
+// saidOK tells whether a task's exit status claims success. Warnings of a
+// destroy mean that the guest is gone and a disk may be left.
+func saidOK(exitStatus string) bool {
+	return exitStatus == "OK" || strings.HasPrefix(exitStatus, "WARNINGS: ")
+}
+
+func (j *Job) probe() Command {
+	return j.to(phaseProbe, ProbeHost{Announced: j.op.Launching, ExitStatus: j.exitStatus, Log: j.log})
+}
+
+// onProbe ends the op by what the host's state proves. The task's own word is
+// never enough for success, and its error never enough for failure.
+func (j *Job) onProbe(now time.Time, in Probed) Command {
+	if in.Err != nil {
+		return j.pause(j.pace.HostRetry, j.pace.HostRetryMax,
+			ProbeHost{Announced: j.op.Launching, ExitStatus: j.exitStatus, Log: j.log})
+	}
+	ev := evidence(in.Finding.Evidence)
+	said := j.taskSaid()
+	switch ev.Effect {
+	case op.EffectDone:
+		return j.put(phaseEnd, &op.Succeeded{
+			Header: j.header(now), ExitStatus: j.exitStatus, Evidence: ev, Residue: lines(in.Finding.Residue),
+		})
+	case op.EffectPartial:
+		return j.fail(now, op.KindTaskFailed, op.EffectPartial, said+", and the target is half done: "+sentence(ev.Reasons), &ev)
+	case op.EffectNone:
+		// The task is over, so nothing of ours can act any more, and the
+		// target is untouched. Unless the task claims success, or is merely
+		// forgotten and so might not be over: then the two disagree.
+		if !saidOK(j.exitStatus) && !j.forgotten && j.op.Running.UPID != "" {
+			return j.fail(now, op.KindTaskFailed, op.EffectNone, said+", and the target is untouched", &ev)
+		}
+	case op.EffectUnknown:
+	}
+	return j.indeterminate(said + ", and the host's state does not decide: " + sentence(ev.Reasons))
+}
+
+func (j *Job) taskSaid() string {
+	switch {
+	case j.op.Running.UPID == "":
+		return "the host answered at once"
+	case j.forgotten:
+		return "the host no longer knows the task"
+	default:
+		return fmt.Sprintf("the task ended with %q", j.exitStatus)
+	}
+}

@@ -1,0 +1,266 @@
+package engine
+
+import (
+	"fmt"
+	"time"
+
+	"writ/domain/gate"
+	"writ/domain/op"
+	"writ/domain/signedop"
+)
+
+// Pace are the times by which a job goes.
+type Pace struct {
+	// AppendRetry is the first pause before an append of unknown outcome is
+	// repeated; it doubles up to AppendRetryMax.
+	AppendRetry, AppendRetryMax time.Duration
+	// HostRetry is the first pause after the host could not be asked; it
+	// doubles up to HostRetryMax.
+	HostRetry, HostRetryMax time.Duration
+	// LookTries is how often a look right before launch is tried before the
+	// attempt is given up, effect none.
+	LookTries int
+	// Poll is the first pause between two questions about a running task; it
+	// doubles up to PollMax.
+	Poll, PollMax time.Duration
+	// StaleLook is how old the last look at the host may be at launch.
+	StaleLook time.Duration
+}
+
+// DefaultPace suits a Proxmox VE cluster on a local network.
+func DefaultPace() Pace {
+	return Pace{
+		AppendRetry: 20 * time.Millisecond, AppendRetryMax: 5 * time.Second,
+		HostRetry: 250 * time.Millisecond, HostRetryMax: 30 * time.Second,
+		LookTries: 4,
+		Poll:      100 * time.Millisecond, PollMax: 2 * time.Second,
+		StaleLook: 10 * time.Second,
+	}
+}
+
+// Identity is who writes a job's events.
+type Identity struct {
+	Site     gate.Site
+	Instance string
+	Epoch    uint64
+}
+
+// phase is what a job waits for the result of.
+type phase uint8
+
+const (
+	phaseDedupe phase = iota + 1
+	phaseGatePolicy
+	phaseGateFacts
+	phaseRefusal
+	phaseReserve
+	phaseClaim
+	phaseTurn
+	phaseLookPolicy
+	phaseLookFacts
+	phaseLookTarget
+	phaseAnnounce
+	phaseLaunch
+	phaseRunning
+	phaseFollow
+	phaseProbe
+	phaseEnd
+	phaseOver
+)
+
+// A Job takes one submission from delivery to its end. It is a step function:
+// Begin and Step give the command to carry out next; the same results at the
+// same times always give the same commands. It must not be used concurrently.
+type Job struct {
+	who  Identity
+	pace Pace
+	draw func() op.Claim // 128 fresh random bits for each claim
+
+	sub        Submission
+	unverified *signedop.Unverified
+	op         op.Op
+	claimed    bool
+
+	policy    *gate.Policy
+	authentic *gate.Authenticated
+	decision  gate.Decision
+	facts     op.Facts
+
+	seen       op.Observed
+	seenAt     time.Time
+	exitStatus string
+	log        []string
+	forgotten  bool
+
+	phase   phase
+	pending *op.Record // being appended
+	after   op.Op      // the op once it is
+	resume  Command    // what to do after a pause
+	waiting bool       // a pause is under way
+	tries   int        // of the present question
+	answer  Answer     // to give after a refusal is recorded
+}
+
+// NewJob prepares a job. draw gives 128 fresh random bits each time.
+func NewJob(who Identity, pace Pace, draw func() op.Claim, sub Submission) *Job {
+	return &Job{who: who, pace: pace, draw: draw, sub: sub}
+}
+
+// Claimed tells whether this job's OpStarted is on record: from then on the
+// submission may be answered as accepted.
+func (j *Job) Claimed() bool { return j.claimed }
+
+// Committed tells whether a claim of this job is on record or may be: from
+// then on the job must be carried on whatever becomes of the caller.
+func (j *Job) Committed() bool { return j.claimed || j.phase == phaseClaim }
+
+// Op gives the op as the job knows it.
+func (j *Job) Op() op.Op { return j.op }
+
+// Begin gives the first command.
+func (j *Job) Begin(time.Time) Command {
+	if len(j.sub.Envelope) > 0 {
+		// The nonce is taken from an unverified document: it is a look-up key
+		// here and nothing else. What does not parse is the gate's to refuse.
+		if u, err := signedop.Parse(j.sub.Envelope); err == nil {
+			j.unverified = u
+			return j.readOp()
+		}
+	}
+	return j.to(phaseGatePolicy, ReadPolicy{})
+}
+
+// Step takes the result of the last command and gives the next one.
+func (j *Job) Step(now time.Time, in Result) Command {
+	if j.waiting {
+		if _, ok := in.(Paused); ok {
+			j.waiting = false
+			return j.resume
+		}
+	}
+	switch in := in.(type) {
+	case OpRead:
+		return j.onOpRead(now, in)
+	case PolicyRead:
+		return j.onPolicy(now, in)
+	case FactsRead:
+		return j.onFacts(now, in)
+	case RefusalRecorded:
+		return j.finish(j.answer)
+	case Reserved:
+		return j.onReserved(now, in)
+	case AppendDone:
+		return j.onAppend(now, in)
+	case TurnCame:
+		return j.onTurn(now, in)
+	case HostObserved:
+		return j.onObserved(now, in)
+	case LaunchDone:
+		return j.onLaunch(now, in)
+	case TaskAsked:
+		return j.onTask(now, in)
+	case Probed:
+		return j.onProbe(now, in)
+	}
+	panic(fmt.Sprintf("engine: internal error: %T in phase %d", in, j.phase))
+}
+
+func (j *Job) to(p phase, c Command) Command {
+	if p != j.phase {
+		j.tries = 0
+	}
+	j.phase = p
+	return c
+}
+
+// pause lets time pass before a command is given again.
+func (j *Job) pause(first, most time.Duration, again Command) Command {
+	d := first
+	for range min(j.tries, 16) {
+		d = min(2*d, most)
+	}
+	j.tries++
+	j.resume, j.waiting = again, true
+	return Pause{For: d}
+}
+
+func (j *Job) finish(a Answer) Command {
+	j.phase = phaseOver
+	return Finish{Answer: a}
+}
+
+// header is what every event of the op says. Its time is never earlier than
+// that of the event before, whatever the clock does.
+func (j *Job) header(now time.Time) op.Header {
+	if now.Before(j.op.Since) {
+		now = j.op.Since
+	}
+	return op.Header{
+		OpID: j.op.OpID, Nonce: j.op.Nonce, Attempt: j.op.Attempt,
+		Class: j.sub.Intent.Class, Target: j.sub.Intent.Target,
+		Agent: j.who.Site.Agent, Instance: j.who.Instance, Epoch: j.who.Epoch,
+		At: now.UTC(),
+	}
+}
+
+// put gives the command that appends an event, after the state machine agreed.
+func (j *Job) put(p phase, e op.Event) Command {
+	rec, after, err := j.op.Propose(e)
+	if err != nil {
+		// The steps of this package and the table in op disagree. Nothing was
+		// appended; the op stays as it is on record.
+		return j.finish(Answer{Outcome: Corrupt, Detail: err.Error(), Nonce: j.op.Nonce, OpID: j.op.OpID, State: j.op.State})
+	}
+	j.pending, j.after = &rec, after
+	return j.to(p, Append{Nonce: j.op.Nonce, Record: rec})
+}
+
+func (j *Job) onAppend(now time.Time, in AppendDone) Command {
+	switch in.Outcome {
+	case AppendOK:
+		j.op, j.pending = j.after, nil
+		return j.onRecord(now)
+	case AppendUnknown:
+		// The record may be there or may still get there. Only the very same
+		// append, same bytes and id at the same place, can tell; anything
+		// else written now could end up beside it.
+		return j.pause(j.pace.AppendRetry, j.pace.AppendRetryMax, Append{Nonce: j.op.Nonce, Record: *j.pending})
+	case AppendLost, AppendRefused:
+	}
+	if j.phase == phaseClaim && in.Outcome == AppendLost {
+		// Somebody else moved the op on. Nothing of ours is on record.
+		return j.readOp()
+	}
+	return j.onAppendLost(in)
+}
+
+// onRecord goes on after the event of the present phase became durable.
+func (j *Job) onRecord(now time.Time) Command {
+	switch j.phase {
+	case phaseClaim:
+		// From here on the op is in flight, whatever happens.
+		j.claimed = true
+		return j.to(phaseTurn, AwaitTurn{Key: j.sub.Intent.Target.Key()})
+	case phaseAnnounce:
+		return j.launch(now)
+	case phaseRunning:
+		return j.follow()
+	case phaseEnd:
+		return j.finish(AnswerFor(&j.op))
+	default:
+		panic(fmt.Sprintf("engine: internal error: append answered in phase %d", j.phase))
+	}
+}
+
+// onAppendLost ends the job: another writer has moved on an op that this job
+// held, so it is no longer ours to act on. If it was lost at the announcement,
+// nothing was sent and nothing will be.
+func (j *Job) onAppendLost(in AppendDone) Command {
+	a := AnswerFor(&j.op)
+	a.Outcome = Unavailable
+	if j.claimed {
+		a.Outcome = Indeterminate
+	}
+	a.Detail = fmt.Sprintf("%s could not be put on record: %v", j.pending.Type, in.Err)
+	return j.finish(a)
+}

@@ -1,0 +1,124 @@
+package engine
+
+import (
+	"fmt"
+	"time"
+
+	"writ/domain/gate"
+	"writ/domain/op"
+)
+
+// onTurn begins the second look. Everything that was decided at the gate may
+// have changed while the op waited: the policy, the time, the target.
+func (j *Job) onTurn(now time.Time, in TurnCame) Command {
+	if in.Stopping {
+		return j.fail(now, op.KindInterrupted, op.EffectNone, "the service is stopping; nothing was sent. Deliver the writ again", nil)
+	}
+	return j.to(phaseLookPolicy, ReadPolicy{})
+}
+
+// onLookPolicy takes the newest policy. Permit, once the facts are read, takes
+// every check again with it.
+func (j *Job) onLookPolicy(now time.Time, in PolicyRead) Command {
+	if in.Err != nil {
+		return j.lookAgain(now, op.KindRefused, "no policy can be applied", in.Err, ReadPolicy{})
+	}
+	j.policy = in.Policy
+	return j.to(phaseLookFacts, ReadFacts{Target: j.sub.Intent.Target})
+}
+
+func (j *Job) onLookFacts(now time.Time, in FactsRead) Command {
+	if in.Err != nil {
+		return j.lookAgain(now, op.KindPrecondition, "the host could not be asked about the target", in.Err, ReadFacts{Target: j.sub.Intent.Target})
+	}
+	if d := gate.Permit(now, j.policy, j.who.Site, j.authentic, in.Facts); !d.Allowed() {
+		return j.refuseLate(now, d)
+	}
+	return j.to(phaseLookTarget, Observe{Intent: j.sub.Intent})
+}
+
+// refuseLate ends an attempt that the gate no longer allows.
+func (j *Job) refuseLate(now time.Time, d gate.Decision) Command {
+	return j.fail(now, op.KindRefused, op.EffectNone, fmt.Sprintf("%s: %s", d.Reason, d.Detail), nil)
+}
+
+// lookAgain repeats a question asked right before launch a few times. Nothing
+// has been sent, so giving up is safe: effect none, and the caller may deliver
+// the writ again.
+func (j *Job) lookAgain(now time.Time, kind op.FailureKind, what string, err error, again Command) Command {
+	if j.tries+1 < j.pace.LookTries {
+		return j.pause(j.pace.HostRetry, j.pace.HostRetryMax, again)
+	}
+	return j.fail(now, kind, op.EffectNone, fmt.Sprintf("%s, tried %d times: %v; nothing was sent", what, j.pace.LookTries, err), nil)
+}
+
+func (j *Job) onObserved(now time.Time, in HostObserved) Command {
+	intent := j.sub.Intent
+	switch {
+	case in.NoExecutor:
+		return j.fail(now, op.KindNoExecutor, op.EffectNone,
+			fmt.Sprintf("this service has no executor for class %s; nothing was sent", intent.Class), nil)
+	case in.Err != nil:
+		return j.lookAgain(now, op.KindPrecondition, "the target could not be looked at", in.Err, Observe{Intent: intent})
+	}
+	j.seen, j.seenAt = in.Seen, now
+	if why := unmet(j.document(), in.Seen); len(why) > 0 {
+		return j.fail(now, op.KindPrecondition, op.EffectNone, sentence(why), &op.Evidence{Effect: op.EffectNone, Reasons: why})
+	}
+	return j.put(phaseAnnounce, &op.Launching{
+		Header: j.header(now),
+		Node:   in.Seen.Node, Credential: in.Credential, Request: in.Request, Observed: in.Seen,
+	})
+}
+
+// launch sends the request that is now durably announced. If the process dies
+// on this line, the record says launching and recovery asks the host what
+// became of it; it never sends again.
+func (j *Job) launch(now time.Time) Command {
+	// Making the announcement durable may have taken long, and what was true
+	// when the target was looked at may be so no more. This job is the only
+	// one that can send this request, and it has not: effect none is certain.
+	if age := now.Sub(j.seenAt); age > j.pace.StaleLook || age < 0 {
+		return j.fail(now, op.KindPrecondition, op.EffectNone, fmt.Sprintf(
+			"the last look at the target was %s old when the announcement was on record, %s are allowed; nothing was sent. Deliver the writ again",
+			age.Round(time.Millisecond), j.pace.StaleLook), nil)
+	}
+	if exp := j.document().ExpiresAt; !now.Before(exp) {
+		return j.fail(now, op.KindRefused, op.EffectNone,
+			fmt.Sprintf("%s: expires_at %s passed before launch; nothing was sent", gate.Expired, exp.Format(time.RFC3339)), nil)
+	}
+	return j.to(phaseLaunch, Launch{Announced: j.op.Launching})
+}
+
+func (j *Job) onLaunch(now time.Time, in LaunchDone) Command {
+	switch {
+	case in.Err == nil:
+		// The host has taken it. If this append is never made, recovery finds
+		// the task by what was announced.
+		return j.put(phaseRunning, &op.TaskRunning{Header: j.header(now), UPID: in.UPID})
+	case IsDefinite(in.Err):
+		return j.fail(now, op.KindRejected, op.EffectNone, "the host refused and started nothing: "+in.Err.Error(), nil)
+	default:
+		// No proof either way. Nothing is written: the op stays in flight as
+		// launching, and only the host's own account can settle it.
+		return j.indeterminate("the request was sent and its outcome is unknown: " + in.Err.Error())
+	}
+}
+
+// indeterminate ends the job and leaves the op in flight, for recovery.
+func (j *Job) indeterminate(detail string) Command {
+	a := AnswerFor(&j.op)
+	a.Outcome = Indeterminate
+	a.Detail = detail + ". It is not sent again; it waits for recovery"
+	return j.finish(a)
+}
+
+// fail ends the attempt on record.
+func (j *Job) fail(now time.Time, kind op.FailureKind, effect op.Effect, message string, seen *op.Evidence) Command {
+	f := &op.Failed{Header: j.header(now), Kind: kind, Effect: effect, Message: text(message), LogTail: j.log}
+	if seen != nil {
+		fit := evidence(*seen)
+		f.Evidence = &fit
+	}
+	return j.put(phaseEnd, f)
+}

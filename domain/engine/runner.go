@@ -1,0 +1,225 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+
+	"writ/domain/op"
+)
+
+// A liveJob is a job that is being run in this process.
+type liveJob struct {
+	job *Job
+
+	accepted   chan struct{} // closed when the claim is on record
+	acceptance Answer        // set before accepted is closed
+	done       chan struct{} // closed when the job is over
+	answer     Answer        // set before done is closed
+
+	reserved bool   // holds a place in the queue
+	turn     string // holds this target
+}
+
+// run carries a job's commands out until it is over, or until the engine is
+// halted: then the op stays on record as far as it came.
+func (e *Engine) run(caller context.Context, l *liveJob) {
+	defer e.end(l)
+	cmd := l.job.Begin(e.cfg.Clock.Now())
+	for {
+		if f, ok := cmd.(Finish); ok {
+			l.answer = f.Answer
+			e.tell(l)
+			return
+		}
+		// Up to the claim the caller's patience counts; from the claim on, the
+		// op goes on whatever becomes of the caller.
+		ctx := e.running
+		if !l.job.Committed() {
+			ctx = caller
+		}
+		res, halted := e.carryOut(ctx, l, cmd)
+		if halted {
+			l.answer = stopped(l.job)
+			return
+		}
+		cmd = l.job.Step(e.cfg.Clock.Now(), res)
+		if l.job.Claimed() {
+			e.accept(l)
+		}
+	}
+}
+
+// stopped tells how a job stands that was cut short by the end of the service.
+func stopped(j *Job) Answer {
+	o := j.Op()
+	a := AnswerFor(&o)
+	a.Detail += "; the service stopped while it was under way"
+	if !j.Claimed() {
+		a.Outcome = Unavailable
+		a.Detail = "the service stopped before the claim was certain; deliver the same writ again"
+	}
+	return a
+}
+
+// accept makes the claim known: to the caller, and to those who wait.
+func (e *Engine) accept(l *liveJob) {
+	select {
+	case <-l.accepted:
+		return
+	default:
+	}
+	o := l.job.Op()
+	l.acceptance = AnswerFor(&o)
+	e.mu.Lock()
+	e.live[o.Nonce] = l
+	e.mu.Unlock()
+	close(l.accepted)
+}
+
+// end gives back whatever a job held and tells those who wait.
+func (e *Engine) end(l *liveJob) {
+	if l.turn != "" {
+		e.turns.give(l.turn)
+	}
+	e.mu.Lock()
+	if l.reserved {
+		e.queued--
+	}
+	if n := l.job.Op().Nonce; e.live[n] == l {
+		delete(e.live, n)
+		if l.answer.Outcome == Indeterminate {
+			e.left[n] = l.answer
+		}
+	}
+	e.mu.Unlock()
+	close(l.done)
+}
+
+func (e *Engine) carryOut(ctx context.Context, l *liveJob, cmd Command) (res Result, halted bool) {
+	switch c := cmd.(type) {
+	case ReadOp:
+		o, err := LoadOp(ctx, e.cfg.Store, e.cfg.Store.LedgerID(), c.Nonce)
+		return OpRead{Op: o, Err: err}, false
+	case ReadPolicy:
+		p, err := e.cfg.Policies.Current(ctx)
+		return PolicyRead{Policy: p, Err: err}, false
+	case ReadFacts:
+		f, err := e.cfg.Host.Facts(ctx, c.Target)
+		return FactsRead{Facts: f, Err: err}, false
+	case RecordRefusal:
+		return RefusalRecorded{Err: e.recordRefusal(c.Refused)}, false
+	case Reserve:
+		return Reserved{OK: e.reserve(l)}, false
+	case Append:
+		return e.append(c)
+	case AwaitTurn:
+		if !e.turns.take(e.stopping, c.Key) {
+			return TurnCame{Stopping: true}, false
+		}
+		l.turn = c.Key
+		return TurnCame{}, false
+	case Observe:
+		return e.observe(ctx, c), false
+	case Launch:
+		return e.launch(c), false
+	case AskTask:
+		t, err := e.cfg.Host.Task(ctx, c.UPID)
+		res := TaskAsked{Task: t, Err: err}
+		if x := e.cfg.Executors[c.Class]; x != nil && err == nil {
+			res.PrecedesEffect = x.PrecedesEffect(t.ExitStatus)
+		}
+		return res, false
+	case ProbeHost:
+		return e.probe(ctx, c), false
+	case Pause:
+		if e.cfg.Clock.Wait(ctx, c.For) != nil && e.running.Err() != nil {
+			return nil, true
+		}
+		return Paused{}, false
+	}
+	panic("engine: internal error: unknown command")
+}
+
+// append makes one attempt at an append. It isn't bound to any caller: once
+// begun, its outcome matters more than whoever asked for it.
+func (e *Engine) append(c Append) (Result, bool) {
+	ctx, cancel := context.WithTimeout(e.running, e.cfg.AppendTimeout)
+	defer cancel()
+	done := AppendRecord(ctx, e.cfg.Store, c.Nonce.Stream(), c.Record)
+	return done, false
+}
+
+func (e *Engine) observe(ctx context.Context, c Observe) HostObserved {
+	x := e.cfg.Executors[c.Intent.Class]
+	if x == nil {
+		e.cfg.Log.Warn("no executor for the class of an op that was claimed", "class", string(c.Intent.Class))
+		return HostObserved{NoExecutor: true}
+	}
+	seen, err := x.Observe(ctx, c.Intent.Target)
+	if err != nil {
+		return HostObserved{Err: err}
+	}
+	if !seen.Found {
+		return HostObserved{Seen: seen}
+	}
+	req, credential, err := x.Request(c.Intent, seen)
+	return HostObserved{Seen: seen, Request: req, Credential: credential, Err: err}
+}
+
+// launch sends the request. Nothing cuts it short but the adapter's own
+// deadline: a request that was given up half-way is one whose outcome nobody
+// knows.
+func (e *Engine) launch(c Launch) LaunchDone {
+	x := e.cfg.Executors[c.Announced.Class]
+	if x == nil {
+		return LaunchDone{Err: Definite(errors.New("no executor for the class"))}
+	}
+	upid, err := x.Launch(context.WithoutCancel(e.running), c.Announced)
+	return LaunchDone{UPID: upid, Err: err}
+}
+
+func (e *Engine) probe(ctx context.Context, c ProbeHost) Probed {
+	x := e.cfg.Executors[c.Announced.Class]
+	if x == nil {
+		return Probed{Err: errors.New("no executor for the class")}
+	}
+	f, err := x.Probe(ctx, c.Announced, c.ExitStatus, c.Log)
+	return Probed{Finding: f, Err: err}
+}
+
+func (e *Engine) reserve(l *liveJob) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if !l.reserved {
+		if e.queued >= e.cfg.Queue {
+			return false
+		}
+		e.queued++
+		l.reserved = true
+	}
+	return true
+}
+
+func (e *Engine) recordRefusal(r op.Refused) error {
+	ctx, cancel := context.WithTimeout(e.running, e.cfg.AppendTimeout)
+	defer cancel()
+	err := e.refusals.record(ctx, e.cfg.Clock.Now(), r)
+	if err != nil {
+		// The refusal stands: nothing runs. Only its record is missing.
+		e.cfg.Log.Error("a refusal could not be recorded", "reason", r.Reason, "nonce", r.NonceShort, "err", err)
+	}
+	return err
+}
+
+// tell logs the end of a job for operators; the record is the stream.
+func (e *Engine) tell(l *liveJob) {
+	a := l.answer
+	level := slog.LevelInfo
+	if a.Outcome == Indeterminate || a.Outcome == Corrupt {
+		level = slog.LevelError
+	}
+	e.cfg.Log.Log(e.running, level, "submission answered",
+		"outcome", a.Outcome.String(), "reason", string(a.Reason), "op_id", a.OpID, "nonce", a.Nonce.Short(),
+		"attempt", a.Attempt, "upid", a.UPID, "detail", a.Detail)
+}
