@@ -13,59 +13,59 @@ type Command interface{ command() }
 
 // The commands, each with the result it is answered with.
 type (
-	// ReadOp: read the op's stream and fold it. OpRead.
+	// ReadOp reads the op's stream and folds it. Answer: OpRead.
 	ReadOp struct{ Nonce op.Nonce }
 
-	// ReadPolicy: give the policy in force, if it is the newest on record.
-	// PolicyRead.
+	// ReadPolicy gets the policy in force, if it is the newest on record.
+	// Answer: PolicyRead.
 	ReadPolicy struct{}
 
-	// ReadFacts: ask the host for the gate's facts. FactsRead.
+	// ReadFacts asks the host for the gate's facts. Answer: FactsRead.
 	ReadFacts struct{ Target op.Target }
 
-	// RecordRefusal: put a refusal on record in the gate's stream.
+	// RecordRefusal puts a refusal on record in the gate's stream. Answer:
 	// RefusalRecorded.
 	RecordRefusal struct{ Refused op.Refused }
 
-	// Reserve: take a place in the bounded queue, kept until the job ends.
-	// Reserved.
+	// Reserve takes a place in the bounded queue, kept until the job ends.
+	// Answer: Reserved.
 	Reserve struct{}
 
-	// Append: put the record at the end of the op's stream, expecting exactly
-	// the revision before its own. AppendDone.
+	// Append puts the record at the end of the op's stream, expecting exactly
+	// the revision before its own. Answer: AppendDone.
 	Append struct {
 		Nonce  op.Nonce
 		Record op.Record
 	}
 
-	// AwaitTurn: wait until no other op acts on the target, and hold it until
-	// the job ends. TurnCame.
+	// AwaitTurn waits until no other op acts on the target, and holds it until
+	// the job ends. Answer: TurnCame.
 	AwaitTurn struct{ Key string }
 
-	// Observe: read the target afresh and compose the request for it.
-	// HostObserved.
+	// Observe reads the target afresh and composes the request for it.
+	// Answer: HostObserved.
 	Observe struct{ Intent op.Intent }
 
-	// Launch: send the announced request, once. LaunchDone.
+	// Launch sends the announced request, once. Answer: LaunchDone.
 	Launch struct{ Announced *op.Launching }
 
-	// AskTask: ask for a task's state. TaskAsked.
+	// AskTask asks for a task's state. Answer: TaskAsked.
 	AskTask struct {
 		Class op.Class
 		UPID  string
 	}
 
-	// ProbeHost: read what the attempt did to the host. Probed.
+	// ProbeHost reads what the attempt did to the host. Answer: Probed.
 	ProbeHost struct {
 		Announced  *op.Launching
 		ExitStatus string
 		Log        []string
 	}
 
-	// Pause: let time pass. Paused.
+	// Pause lets time pass. Answer: Paused.
 	Pause struct{ For time.Duration }
 
-	// Finish: the job is over; it is not stepped again.
+	// Finish ends the job: it is not stepped again.
 	Finish struct{ Answer Answer }
 )
 
@@ -88,36 +88,36 @@ type Result interface{ result() }
 
 // The results.
 type (
-	// OpRead: the op as its stream tells it now. An absent stream is no error.
+	// OpRead is the op as its stream tells it now. An absent stream is no error.
 	OpRead struct {
 		Op  op.Op
 		Err error
 	}
-	// PolicyRead: Err if no policy is in force, it is not the newest on
+	// PolicyRead has Err set if no policy is in force, it is not the newest on
 	// record, or that could not be found out.
 	PolicyRead struct {
 		Policy *gate.Policy
 		Err    error
 	}
-	// FactsRead: Err if the host could not be asked.
+	// FactsRead has Err set if the host could not be asked.
 	FactsRead struct {
 		Facts op.Facts
 		Err   error
 	}
-	// RefusalRecorded: Err if the refusal may not be on record. It stands all
+	// RefusalRecorded has Err set if the refusal may not be on record. It stands all
 	// the same.
 	RefusalRecorded struct{ Err error }
-	// Reserved: false if the queue is full.
+	// Reserved is not OK if the queue is full.
 	Reserved struct{ OK bool }
-	// AppendDone: what became of an append.
+	// AppendDone is what became of an append.
 	AppendDone struct {
 		Outcome AppendOutcome
 		Err     error
 	}
-	// TurnCame: the target is held; or the service is stopping and it is not.
+	// TurnCame means that the target is held; or, Stopping, that it is not.
 	TurnCame struct{ Stopping bool }
-	// HostObserved: NoExecutor if the class can't be carried out here; Err if
-	// the host could not be asked or no request can be made for what was seen.
+	// HostObserved has NoExecutor set if the class can't be carried out here,
+	// and Err if the host could not be asked or no request can be made for what was seen.
 	HostObserved struct {
 		Seen       op.Observed
 		Request    op.Request
@@ -125,24 +125,24 @@ type (
 		NoExecutor bool
 		Err        error
 	}
-	// LaunchDone: as Executor.Launch answered.
+	// LaunchDone is as Executor.Launch answered.
 	LaunchDone struct {
 		UPID string
 		Err  error
 	}
-	// TaskAsked: Err if the host could not be asked. PrecedesEffect is the
+	// TaskAsked has Err set if the host could not be asked. PrecedesEffect is the
 	// executor's word on the exit status.
 	TaskAsked struct {
 		Task           Task
 		PrecedesEffect bool
 		Err            error
 	}
-	// Probed: Err if the host could not be asked.
+	// Probed has Err set if the host could not be asked.
 	Probed struct {
 		Finding Finding
 		Err     error
 	}
-	// Paused: the time has passed.
+	// Paused means that the time has passed.
 	Paused struct{}
 )
 

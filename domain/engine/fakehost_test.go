@@ -118,12 +118,6 @@ func (h *fakeHost) task(l *op.Launching, t engine.Task) string {
 	return upid
 }
 
-func (h *fakeHost) setTask(upid string, t engine.Task) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.tasks[upid] = t
-}
-
 func (h *fakeHost) Task(_ context.Context, upid string) (engine.Task, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -236,7 +236,7 @@ func (j *Job) onAppend(now time.Time, in AppendDone) Command {
 
 // onRecord goes on after the event of the present phase became durable.
 func (j *Job) onRecord(now time.Time) Command {
-	switch j.phase {
+	switch j.phase { //nolint:exhaustive // only these phases append
 	case phaseClaim:
 		// From here on the op is in flight, whatever happens.
 		j.claimed = true

@@ -219,9 +219,11 @@ func task(exit string, effect bool) func(*world) {
 
 func TestDedupe(t *testing.T) {
 	anotherDocument := func(t *testing.T) engine.Submission {
+		t.Helper()
 		return signed(t, order(web3(), func(d *signedop.Document) { d.Reason = "something else" }))
 	}
 	anotherIntent := func(t *testing.T) engine.Submission {
+		t.Helper()
 		sub := signed(t, order(web3()))
 		sub.Intent.Target.Guest = &op.Guest{Type: op.QEMU, VMID: 106}
 		return sub

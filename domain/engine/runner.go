@@ -23,6 +23,8 @@ type liveJob struct {
 
 // run carries a job's commands out until it is over, or until the engine is
 // halted: then the op stays on record as far as it came.
+//
+//nolint:contextcheck // from the claim on, the engine's life bounds the work and not the caller's
 func (e *Engine) run(caller context.Context, l *liveJob) {
 	defer e.end(l)
 	cmd := l.job.Begin(e.cfg.Clock.Now())
@@ -96,6 +98,7 @@ func (e *Engine) end(l *liveJob) {
 	close(l.done)
 }
 
+//nolint:contextcheck // appends, turns and launches are bounded by the engine's life, not by the caller's
 func (e *Engine) carryOut(ctx context.Context, l *liveJob, cmd Command) (res Result, halted bool) {
 	switch c := cmd.(type) {
 	case ReadOp:

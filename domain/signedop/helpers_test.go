@@ -190,8 +190,9 @@ func newFIDOECDSA(tb testing.TB, name string, flags byte) *fidoKey {
 }
 
 func (k *fidoKey) line() string {
+	public, _ := k.ed.Public().(ed25519.PublicKey)
 	typ, blob := ssh.KeyAlgoSKED25519, ssh.Marshal(struct{ Type, Key, App string }{
-		ssh.KeyAlgoSKED25519, string(k.ed.Public().(ed25519.PublicKey)), k.app,
+		ssh.KeyAlgoSKED25519, string(public), k.app,
 	})
 	if k.ec != nil {
 		point, err := k.ec.PublicKey.Bytes()

@@ -20,7 +20,7 @@ func sshKeygen(t *testing.T, dir string, stdin []byte, args ...string) (string, 
 	if err != nil {
 		t.Skip("ssh-keygen is not installed: agreement with OpenSSH is not tested here")
 	}
-	cmd := exec.CommandContext(t.Context(), path, args...) //nolint:gosec // the tool under test, with arguments of this test
+	cmd := exec.CommandContext(t.Context(), path, args...)
 	cmd.Dir = dir
 	cmd.Stdin = bytes.NewReader(stdin)
 	out, err := cmd.CombinedOutput()
@@ -36,7 +36,7 @@ func writeFile(t *testing.T, dir, name string, data []byte) {
 
 func readFile(t *testing.T, path string) []byte {
 	t.Helper()
-	data, err := os.ReadFile(path) //nolint:gosec // a file of this test
+	data, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}

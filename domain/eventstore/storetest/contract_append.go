@@ -178,8 +178,8 @@ func (s Suite) bytesKept(t *testing.T) {
 func (s Suite) ownSlices(t *testing.T) {
 	f := s.open(t)
 	stream := f.stream("own")
-	e, kept := event(), eventstore.Proposed{}
-	kept = e
+	e := event()
+	kept := e
 	kept.Data, kept.Metadata = bytes.Clone(e.Data), bytes.Clone(e.Metadata)
 	f.add(t, stream, eventstore.NoStream(), e)
 	spoil := func(data, metadata []byte) {

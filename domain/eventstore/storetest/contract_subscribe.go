@@ -206,6 +206,7 @@ func (s Suite) onlyDurable(t *testing.T) {
 	w := f.follow(t, eventstore.Cursor{}, f.mine())
 	w.toCaughtUp(t)
 	var writers sync.WaitGroup
+	defer writers.Wait() // also when the test fails
 	for i := range callers {
 		writers.Go(func() {
 			expected := eventstore.NoStream()
@@ -232,7 +233,6 @@ func (s Suite) onlyDurable(t *testing.T) {
 			break
 		}
 	}
-	writers.Wait()
 }
 
 func (s Suite) checkpoints(t *testing.T) {

@@ -83,7 +83,7 @@ func (m *Memory) Subscribe(ctx context.Context, after eventstore.Cursor, filter 
 				return
 			}
 			e, changed := m.nth(next)
-			notice := eventstore.Notice{}
+			var notice eventstore.Notice
 			switch {
 			case changed != nil && caughtUp:
 				select {

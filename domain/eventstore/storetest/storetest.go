@@ -37,11 +37,13 @@ type Suite struct {
 
 // Run checks a store that has no peculiarities.
 func Run(t *testing.T, open func(t *testing.T) eventstore.Store) {
+	t.Helper()
 	Suite{Open: open}.Run(t)
 }
 
 // Run checks a store, each sentence of the contract in a subtest of its own.
 func (s Suite) Run(t *testing.T) {
+	t.Helper()
 	if s.Rounds == 0 {
 		s.Rounds = 200
 	}
