@@ -34,7 +34,7 @@ type Observed struct {
 	VMGenID    string   `json:"vmgenid,omitempty"`     // qemu; lower case
 	CTime      int64    `json:"ctime,omitzero"`        // qemu: creation time of the config, UNIX seconds; clones copy it
 	MACs       []string `json:"macs,omitempty"`        // upper case, in the order of the interfaces
-	Volumes    []string `json:"volumes,omitempty"`     // volume ids the config refers to, sorted
+	Volumes    []string `json:"volumes,omitempty"`     // volumes in the config that belong to the guest, sorted: what a destroy takes away
 	Digest     string   `json:"digest,omitempty"`      // SHA-1 of the whole config file, by the host
 	WritID     string   `json:"writ_id,omitempty"`     // marker in the description
 	Lock       string   `json:"lock,omitempty"`        // config lock

@@ -1,0 +1,194 @@
+package proxmox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+
+	"writ/domain/engine"
+	"writ/domain/op"
+)
+
+// guestDestroy carries out ops of the class guest-destroy.
+type guestDestroy struct{ host *Host }
+
+// GuestDestroy gives the executor of the class guest-destroy: it removes a
+// virtual machine or container with all volumes that are its own.
+func (h *Host) GuestDestroy() engine.Executor { return &guestDestroy{host: h} }
+
+// Observe implements engine.Executor.
+func (d *guestDestroy) Observe(ctx context.Context, target op.Target) (op.Observed, error) {
+	return d.host.ReadGuest(ctx, target)
+}
+
+// Request implements engine.Executor. A parameter that the intent does not
+// give is not sent: the host's own default is then in force.
+func (d *guestDestroy) Request(intent op.Intent, seen op.Observed) (op.Request, string, error) {
+	if err := intent.Check(); err != nil {
+		return op.Request{}, "", fmt.Errorf("make the request: %w", err)
+	}
+	if intent.Class != op.GuestDestroy {
+		return op.Request{}, "", fmt.Errorf("make the request: class %s is not %s", intent.Class, op.GuestDestroy)
+	}
+	if err := matches(seen, *intent.Target.Guest); err != nil {
+		return op.Request{}, "", fmt.Errorf("make the request for %s: %w", intent.Target, err)
+	}
+	query := make(url.Values)
+	for name, value := range map[string]*bool{"purge": intent.Params.Purge, "force": intent.Params.Force} {
+		if value != nil {
+			// 1 and 0 are the only booleans that the host takes in a query.
+			query.Set(name, map[bool]string{true: "1", false: "0"}[*value])
+		}
+	}
+	return op.Request{
+		Method: http.MethodDelete,
+		Path:   guestPath(seen.Node, *intent.Target.Guest),
+		Query:  query.Encode(), // sorted by key
+	}, d.host.token, nil
+}
+
+// matches checks that what was observed is a guest of the target's number.
+func matches(seen op.Observed, g op.Guest) error {
+	switch {
+	case !seen.Found:
+		return errors.New("no such guest was observed")
+	case seen.Type != g.Type || seen.VMID != g.VMID:
+		return fmt.Errorf("what was observed is %s %d", seen.Type, seen.VMID)
+	}
+	return op.CheckNodeName(seen.Node)
+}
+
+// Launch implements engine.Executor. The process sends a request for one op id
+// at most once, whoever asks: the second call is an error, and an ambiguous
+// one, because the first may have taken effect.
+func (d *guestDestroy) Launch(ctx context.Context, announced *op.Launching) (string, error) {
+	a, err := d.host.checkAnnounced(announced)
+	if err != nil {
+		return "", engine.Definite(fmt.Errorf("launch: refused before anything was sent: %w", err))
+	}
+	log := d.host.log.With("op_id", announced.OpID, "attempt", announced.Attempt, "node", a.node, "vmid", a.guest.VMID)
+	if !d.host.claimLaunch(announced.OpID) {
+		log.Error("a second launch of one attempt was refused")
+		return "", fmt.Errorf("launch: the request of op id %s was let go before, what became of it is not known here", announced.OpID)
+	}
+	// From here until the answer has been read, the host may have started the
+	// task without anyone here knowing.
+	body, err := d.host.send(ctx, d.host.at(a.node), a.request)
+	if err != nil {
+		proof, err := verdict(a, fmt.Errorf("launch as %s: %w", d.host.token, err))
+		log.Warn("launch failed", "definite", engine.IsDefinite(err), "proof", proof, "err", err)
+		return "", err
+	}
+	upid, err := readUPID(body, a, d.host.token)
+	if err != nil {
+		log.Error("the answer to a launch makes no sense", "err", err)
+		return "", fmt.Errorf("launch: the host answered 200, but %w; it may have started the task", err)
+	}
+	log.Info("the host has started the task", "upid", upid)
+	return upid, nil
+}
+
+// claimLaunch gives the right to send the request of an op id, once in the
+// life of the process.
+func (h *Host) claimLaunch(opID string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.launched[opID] {
+		return false
+	}
+	h.launched[opID] = true
+	return true
+}
+
+// checkAnnounced refuses an announcement that is not one request to destroy
+// exactly the guest it names, with this token.
+func (h *Host) checkAnnounced(l *op.Launching) (attempt, error) {
+	a, err := announcedAttempt(l)
+	switch {
+	case err != nil:
+		return attempt{}, err
+	case l.OpID == "":
+		return attempt{}, errors.New("the announcement has no op id")
+	case l.Credential != h.token:
+		return attempt{}, fmt.Errorf("%s was announced as the credential, this is %s", clip(l.Credential), h.token)
+	case l.Node != a.node:
+		return attempt{}, fmt.Errorf("node %q was announced for a guest that was observed on %s", clip(l.Node), a.node)
+	case a.request.Method != http.MethodDelete || a.request.Path != guestPath(a.node, a.guest):
+		return attempt{}, fmt.Errorf("%s %s does not destroy %s", clip(a.request.Method), clip(a.request.Path), l.Target)
+	}
+	query, err := url.ParseQuery(a.request.Query)
+	if err != nil || query.Encode() != a.request.Query {
+		return attempt{}, fmt.Errorf("the query %q is not in its canonical form", clip(a.request.Query))
+	}
+	for name, values := range query {
+		known := name == "purge" || name == "force" && a.guest.Type == op.LXC
+		if !known || len(values) != 1 || values[0] != "0" && values[0] != "1" {
+			return attempt{}, fmt.Errorf("the query %q is not one of a destroy", clip(a.request.Query))
+		}
+	}
+	return a, nil
+}
+
+// announcedAttempt takes an announcement of this class apart.
+func announcedAttempt(l *op.Launching) (attempt, error) {
+	if l == nil {
+		return attempt{}, errors.New("nothing was announced")
+	}
+	if l.Class != op.GuestDestroy {
+		return attempt{}, fmt.Errorf("class %q is not %s", clip(string(l.Class)), op.GuestDestroy)
+	}
+	g, err := guestOf(l.Target)
+	if err != nil {
+		return attempt{}, err
+	}
+	if err := matches(l.Observed, g); err != nil {
+		return attempt{}, err
+	}
+	return attempt{request: l.Request, node: l.Observed.Node, guest: g}, nil
+}
+
+// readUPID reads the answer to a launch and refuses every task that is not
+// this launch's.
+func readUPID(body []byte, a attempt, token string) (string, error) {
+	r, err := parseReply(body)
+	if err != nil {
+		return "", err
+	}
+	var text string
+	if err := r.decode(&text); err != nil {
+		return "", err
+	}
+	u, err := ParseUPID(text)
+	if err != nil {
+		return "", err
+	}
+	want := UPID{Node: a.node, PID: u.PID, PStart: u.PStart, Start: u.Start, Type: "qmdestroy", ID: vmidText(a.guest.VMID), User: token}
+	if a.guest.Type == op.LXC {
+		want.Type = "vzdestroy"
+	}
+	if u != want {
+		return "", fmt.Errorf("its task %s is not %s %s of %s on node %s", clip(text), want.Type, want.ID, want.User, want.Node)
+	}
+	return text, nil
+}
+
+// PrecedesEffect implements engine.Executor.
+func (d *guestDestroy) PrecedesEffect(exitStatus string) bool {
+	return matchAny(destroyTaskTexts, exitStatus)
+}
+
+// Probe implements engine.Executor.
+func (d *guestDestroy) Probe(ctx context.Context, announced *op.Launching, exitStatus string, log []string) (engine.Finding, error) {
+	a, err := announcedAttempt(announced)
+	if err != nil {
+		return engine.Finding{}, fmt.Errorf("probe: %w", err)
+	}
+	p := probe{host: d.host, guest: a.guest, before: announced.Observed, ended: exitStatus, log: log}
+	f, err := p.run(ctx)
+	if err != nil {
+		return engine.Finding{}, fmt.Errorf("probe %s: %w", announced.Target, err)
+	}
+	return f, nil
+}

@@ -1,0 +1,23 @@
+// Package proxmox carries out ops on a Proxmox VE cluster and reads from it,
+// through its HTTP API.
+//
+// Start at [New], which makes a [Host] from a [Config]. Host.GuestDestroy is
+// the executor of the class guest-destroy, Host itself is an engine.Host.
+//
+// Proxmox VE has no idempotency key and no precondition on a destructive call,
+// tells most refusals apart by text alone, and may have started a task that it
+// answers with status 500. So three things here are stricter than a client
+// usually is:
+//
+//   - transport.go lets through one request per exchange: of the mutating ones
+//     only the announced, over a connection of its own, never repeated or
+//     redirected. Every answer that is not 200 becomes a *StatusError before
+//     the library below, go-proxmox, sees it: the library loses most of them.
+//   - verdict.go says which failures of a launch prove that nothing was
+//     started. Whatever its table does not list is ambiguous.
+//   - probe.go says from the state of the host what an attempt did. What can't
+//     be read or told apart is unknown, never guessed.
+//
+// Supported are Proxmox VE 8.1 and newer. On 6.4 a destroy without the
+// parameter destroy-unreferenced-disks removes more than was asked for.
+package proxmox

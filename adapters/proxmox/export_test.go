@@ -1,0 +1,49 @@
+package proxmox
+
+import (
+	"context"
+	"time"
+
+	"writ/domain/op"
+)
+
+// Smuggle sends requests below the launch, as a library gone wrong would:
+// each of them in the one exchange that was opened for the announced request.
+// It gives the last one's error.
+func (h *Host) Smuggle(ctx context.Context, announced op.Request, method string, targets ...string) error {
+	x := &exchange{host: h.front.base.Host, want: announced}
+	var err error
+	for _, target := range targets {
+		if err = h.front.writes.Req(withExchange(ctx, x), method, target, nil, nil); err != nil {
+			err = plain(method, target, err)
+		}
+	}
+	return err
+}
+
+// SmuggleBody sends a request with a body over the connection for writes.
+func (h *Host) SmuggleBody(ctx context.Context, announced op.Request) error {
+	x := &exchange{host: h.front.base.Host, want: announced}
+	err := h.front.writes.Req(withExchange(ctx, x), announced.Method, announced.Path, []byte(`{"purge":1}`), nil)
+	return plain(announced.Method, announced.Path, err)
+}
+
+// SmuggleRead sends a request that is not a read over the connection for reads.
+func (h *Host) SmuggleRead(ctx context.Context, method, target string) error {
+	x := &exchange{host: h.front.base.Host, want: op.Request{Method: method}}
+	return plain(method, target, h.front.reads.Req(withExchange(ctx, x), method, target, nil, nil))
+}
+
+// SmuggleBare sends a request outside of any exchange.
+func (h *Host) SmuggleBare(ctx context.Context, method, target string) error {
+	return plain(method, target, h.front.writes.Req(ctx, method, target, nil, nil))
+}
+
+// ParseConfig parses the data of a read of a guest's configuration.
+func ParseConfig(node string, g op.Guest, data []byte) (op.Observed, error) {
+	c, err := parseConfig(node, g, reply{data: data})
+	return c.seen, err
+}
+
+// Hurry replaces both timeouts, which New wants to be long.
+func (h *Host) Hurry(d time.Duration) { h.pollTimeout, h.launchTimeout = d, d }

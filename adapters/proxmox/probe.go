@@ -1,0 +1,170 @@
+package proxmox
+
+import (
+	"context"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	"writ/domain/engine"
+	"writ/domain/op"
+)
+
+// A probe compares a guest as it was at the announcement with the host now.
+//
+// A destroy goes through stages that can be told apart from outside: volumes
+// are removed one by one while the configuration stays as it is; then the
+// configuration is replaced by the single line "lock: destroyed"; then it is
+// removed, and with it the VMID becomes free. It can end at any of them.
+type probe struct {
+	host   *Host
+	guest  op.Guest
+	before op.Observed
+	ended  string // the task's exit status, if known
+	log    []string
+}
+
+// saysDone tells whether the attempt's own task ended as a success.
+func (p *probe) saysDone() bool {
+	return p.ended == "OK" || strings.HasPrefix(p.ended, "WARNINGS: ")
+}
+
+func finding(effect op.Effect, residue []string, reasons ...string) engine.Finding {
+	return engine.Finding{Evidence: op.Evidence{Effect: effect, Reasons: reasons}, Residue: residue}
+}
+
+func (p *probe) run(ctx context.Context) (engine.Finding, error) {
+	v, err := p.host.vacancy(ctx, p.guest.VMID)
+	if err != nil {
+		return engine.Finding{}, err
+	}
+	if v.free {
+		if !v.quorate {
+			return finding(op.EffectUnknown, nil, fmt.Sprintf(
+				"VMID %d seems free, but the node that says so is not part of a quorate cluster, and its copy may be old", p.guest.VMID)), nil
+		}
+		return p.gone(ctx, nil, fmt.Sprintf("no node of the quorate cluster has a guest with VMID %d", p.guest.VMID)), nil
+	}
+	at, err := p.host.locate(ctx, p.before.Node, p.guest)
+	if err != nil {
+		// A right that came with the guest goes with the guest.
+		if isHidden(err) && p.saysDone() {
+			return finding(op.EffectUnknown, nil, fmt.Sprintf(
+				"the task ended with %q, yet VMID %d is in use and the token may not see by whom: "+
+					"it is either the same guest or one that was made since", clip(p.ended), p.guest.VMID)), nil
+		}
+		return engine.Finding{}, err
+	}
+	if !at.found {
+		if at.other != "" {
+			return p.gone(ctx, nil, fmt.Sprintf("VMID %d is now a guest of type %s", p.guest.VMID, at.other)), nil
+		}
+		return finding(op.EffectUnknown, nil, fmt.Sprintf("VMID %d was in use and then free while it was looked at", p.guest.VMID)), nil
+	}
+	return p.compare(ctx, at.config.seen, v.quorate)
+}
+
+// compare decides about a guest that has the VMID and the type.
+func (p *probe) compare(ctx context.Context, now op.Observed, quorate bool) (engine.Finding, error) {
+	if now.Lock == "destroyed" {
+		return finding(op.EffectPartial, nil, fmt.Sprintf(
+			"a destroy of %s %d on node %s ended between the removal of its volumes and that of its configuration; "+
+				"only root on the node can remove what is left", p.guest.Type, p.guest.VMID, now.Node)), nil
+	}
+	alike := p.liken(now)
+	switch alike.verdict(p.saysDone()) {
+	case different:
+		reason := fmt.Sprintf("VMID %d is now another guest: %s", p.guest.VMID, alike.String())
+		if !quorate {
+			return finding(op.EffectUnknown, nil, reason+"; but the cluster is not quorate"), nil
+		}
+		return p.gone(ctx, now.Volumes, reason), nil
+	case undecided:
+		return finding(op.EffectUnknown, nil, fmt.Sprintf(
+			"VMID %d is in use, and it can't be told whether by the same guest: %s", p.guest.VMID, alike.String())), nil
+	case same:
+	}
+	still := fmt.Sprintf("the guest is on node %s: %s", now.Node, alike.String())
+	if p.saysDone() {
+		return finding(op.EffectUnknown, nil, still, fmt.Sprintf("yet the task ended with %q", clip(p.ended))), nil
+	}
+	vols := p.host.findVolumes(ctx, now.Node, p.guest.VMID, p.before.Volumes)
+	var lost, moved []string
+	for _, volid := range vols.missing {
+		if slices.Contains(now.Volumes, volid) {
+			lost = append(lost, volid)
+		} else {
+			moved = append(moved, volid)
+		}
+	}
+	// A destroy leaves the configuration as it is while it removes volumes.
+	// One that the configuration does not refer to any more went otherwise.
+	if len(lost) > 0 {
+		return finding(op.EffectPartial, nil, still, "its configuration refers to volumes that are gone: "+strings.Join(lost, ", ")), nil
+	}
+	if vols.failed != nil {
+		return engine.Finding{}, vols.failed
+	}
+	reasons := append([]string{still}, p.doubts(now, quorate)...)
+	if len(moved) > 0 {
+		reasons = append(reasons, "it no longer has these volumes, and they are gone: "+strings.Join(moved, ", "))
+	}
+	reasons = append(reasons, vols.reasons...)
+	if len(reasons) > 1 {
+		return finding(op.EffectUnknown, nil, reasons...), nil
+	}
+	return finding(op.EffectNone, nil, still,
+		"its configuration is unchanged, to the byte (digest "+now.Digest+"), and not locked",
+		fmt.Sprintf("all %d volumes that it had are there", len(p.before.Volumes))), nil
+}
+
+// doubts are what keeps a guest that is still there from being untouched.
+func (p *probe) doubts(now op.Observed, quorate bool) []string {
+	var out []string
+	if now.Digest != p.before.Digest {
+		out = append(out, fmt.Sprintf("its configuration was changed: digest %s, it was %s", now.Digest, p.before.Digest))
+	}
+	if now.Lock != "" {
+		out = append(out, fmt.Sprintf("its configuration is locked (%s)", clip(now.Lock)))
+	}
+	if !quorate {
+		out = append(out, "the cluster is not quorate, so its state may be old")
+	}
+	return out
+}
+
+var (
+	unremovedForm = regexp.MustCompile(`Could not remove disk '([^']+)'`)
+	unknownForm   = regexp.MustCompile(`failed to get path and owner of volume '([^']+)'`)
+)
+
+// gone gives the finding for a guest that is proven not to exist any more, with
+// what it left behind. Volume names are used again with the VMID: one that the
+// VMID's new guest refers to is that guest's.
+func (p *probe) gone(ctx context.Context, taken []string, reason string) engine.Finding {
+	var look []string
+	for _, volid := range p.before.Volumes {
+		if !slices.Contains(taken, volid) {
+			look = append(look, volid)
+		}
+	}
+	vols := p.host.findVolumes(ctx, p.before.Node, p.guest.VMID, look)
+	residue := vols.there
+	reasons := append([]string{reason}, vols.reasons...)
+	for _, line := range p.log {
+		for _, form := range []*regexp.Regexp{unremovedForm, unknownForm} {
+			m := form.FindStringSubmatch(line)
+			if m == nil || !slices.Contains(vols.unclear, m[1]) || slices.Contains(residue, m[1]) {
+				continue
+			}
+			residue = append(residue, m[1])
+			reasons = append(reasons, "by the task's log: "+clip(line))
+		}
+	}
+	if len(residue) > 0 {
+		reasons = append(reasons, "volumes left behind: "+strings.Join(residue, ", "))
+	}
+	slices.Sort(residue)
+	return finding(op.EffectDone, residue, reasons...)
+}
