@@ -1,11 +1,14 @@
 package eventstore
 
-import "fmt"
+import (
+	"fmt"
+	"unicode/utf8"
+)
 
 // CheckAppend gives the *InvalidError with which every store refuses an append
-// that breaks the form: an invalid expectation, no event or too many, a name
-// that is empty, too long or the store's own, an event that is too large, an
-// id that is zero or used twice within the append.
+// that breaks the form: an invalid expectation, no event or too many or too
+// large, a name that is empty, too long, not UTF-8 or the store's own, an id
+// that is zero or used twice within the append.
 func CheckAppend(stream StreamID, expected Expected, events []Proposed) error {
 	refuse := func(format string, args ...any) error {
 		return &InvalidError{Stream: stream, Why: fmt.Sprintf(format, args...)}
@@ -15,6 +18,8 @@ func CheckAppend(stream StreamID, expected Expected, events []Proposed) error {
 		return refuse("the stream has no name")
 	case len(stream) > MaxNameBytes:
 		return refuse("the stream's name has %d bytes, at most %d are allowed", len(stream), MaxNameBytes)
+	case !utf8.ValidString(string(stream)):
+		return refuse("the stream's name is not UTF-8")
 	case stream[0] == '$':
 		return refuse("names that start with $ belong to the store")
 	case !expected.Valid():
@@ -25,7 +30,9 @@ func CheckAppend(stream StreamID, expected Expected, events []Proposed) error {
 		return refuse("%d events in one append, at most %d are allowed", len(events), MaxAppendEvents)
 	}
 	seen := make(map[EventID]bool, len(events))
+	total := 0
 	for i, e := range events {
+		total += len(e.Data) + len(e.Metadata)
 		switch {
 		case e.ID == EventID{}:
 			return refuse("event %d has no id", i)
@@ -33,10 +40,15 @@ func CheckAppend(stream StreamID, expected Expected, events []Proposed) error {
 			return refuse("event %d has the id of another one", i)
 		case e.Type == "" || len(e.Type) > MaxNameBytes:
 			return refuse("event %d: a type has 1 to %d bytes, this one %d", i, MaxNameBytes, len(e.Type))
+		case !utf8.ValidString(e.Type):
+			return refuse("event %d has a type that is not UTF-8", i)
 		case len(e.Data)+len(e.Metadata) > MaxEventBytes:
 			return refuse("event %d has %d bytes, at most %d are allowed", i, len(e.Data)+len(e.Metadata), MaxEventBytes)
 		}
 		seen[e.ID] = true
+	}
+	if total > MaxEventBytes {
+		return refuse("%d bytes in one append, at most %d are allowed", total, MaxEventBytes)
 	}
 	return nil
 }

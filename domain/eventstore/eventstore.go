@@ -20,8 +20,9 @@ import (
 
 // Limits that every store enforces before it writes anything.
 const (
-	// MaxEventBytes bounds data plus metadata of one event. EventStoreDB's
-	// default limit for an append is 1 MiB; ours leaves room for its framing.
+	// MaxEventBytes bounds data plus metadata of all events of one append.
+	// EventStoreDB's default limit for an append is 1 MiB; ours leaves room
+	// for its framing.
 	MaxEventBytes = 960 << 10
 	// MaxAppendEvents bounds the events of one append.
 	MaxAppendEvents = 64
