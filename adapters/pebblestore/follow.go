@@ -1,0 +1,173 @@
+package pebblestore
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"iter"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"writ/domain/eventstore"
+)
+
+// ReadAll implements [eventstore.Reader].
+func (s *Store) ReadAll(ctx context.Context, after eventstore.Cursor, filter eventstore.Filter) iter.Seq2[eventstore.Recorded, error] {
+	end := s.shown().end // as it is at the call
+	return func(yield func(eventstore.Recorded, error) bool) {
+		at, _ := after.Position()
+		for first := true; first || at < end; first = false {
+			page, reached, err := s.ledgerPage(ctx, at, end, filter)
+			for _, e := range page {
+				if ctx.Err() != nil {
+					err = ctx.Err()
+					break
+				}
+				if !yield(e, nil) {
+					return
+				}
+			}
+			if err != nil {
+				yield(eventstore.Recorded{}, fmt.Errorf("read the ledger: %w", err))
+				return
+			}
+			at = reached
+		}
+	}
+}
+
+// Subscribe implements [eventstore.Subscriber].
+func (s *Store) Subscribe(ctx context.Context, after eventstore.Cursor, filter eventstore.Filter) iter.Seq2[eventstore.Notice, error] {
+	return func(yield func(eventstore.Notice, error) bool) {
+		f := &follower{store: s, filter: filter, seen: after, yield: yield}
+		f.at, _ = after.Position()
+		f.told = f.at
+		if err := f.run(ctx); err != nil {
+			yield(eventstore.Notice{}, fmt.Errorf("follow the ledger: %w", err))
+		}
+	}
+}
+
+// A follower is one subscription.
+type follower struct {
+	store    *Store
+	filter   eventstore.Filter
+	at       eventstore.Position // searched up to here
+	told     eventstore.Position // and the reader knows up to here
+	seen     eventstore.Cursor   // the same as at
+	caughtUp bool
+	yield    func(eventstore.Notice, error) bool
+}
+
+// run returns nil when the reader has had enough.
+func (f *follower) run(ctx context.Context) error {
+	for {
+		now := f.store.shown()
+		if f.at >= now.end { // beyond it, if the cursor is
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			if !f.caughtUp {
+				f.caughtUp = true
+				if !f.tell(eventstore.Notice{Kind: eventstore.CaughtUp, At: f.seen}) {
+					return nil
+				}
+				continue
+			}
+			select {
+			case <-now.changed:
+			case <-ctx.Done():
+			case <-f.store.closing:
+				return eventstore.ErrClosed
+			}
+			continue
+		}
+		page, reached, err := f.store.ledgerPage(ctx, f.at, now.end, f.filter)
+		for _, e := range page {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			if !f.tell(eventstore.Notice{Kind: eventstore.NewEvent, Event: e, At: eventstore.After(e.Position)}) {
+				return nil
+			}
+		}
+		if err != nil {
+			return err
+		}
+		f.at, f.seen = reached, eventstore.After(reached)
+		if f.at-f.told >= pagePlaces/4 && !f.tell(eventstore.Notice{Kind: eventstore.Checkpoint, At: f.seen}) {
+			return nil
+		}
+	}
+}
+
+func (f *follower) tell(n eventstore.Notice) bool {
+	f.told, _ = n.At.Position()
+	return f.yield(n, nil)
+}
+
+// ledgerPage gives the next events behind a position that pass a filter, and
+// the position up to which it has looked, at most end.
+func (s *Store) ledgerPage(ctx context.Context, at, end eventstore.Position, filter eventstore.Filter) (page []eventstore.Recorded, reached eventstore.Position, err error) {
+	done, err := s.reading(ctx)
+	if err != nil {
+		return nil, at, err
+	}
+	defer done()
+	if at >= end {
+		return nil, at, nil
+	}
+	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: positionKey(at + 1), UpperBound: positionKey(end + 1)})
+	if err != nil {
+		return nil, at, translate(err, "")
+	}
+	defer it.Close()
+	size, looked := 0, 0
+	for ok := it.First(); ok; ok = it.Next() {
+		e, passes, err := s.eventAt(it, at+1, filter)
+		if err != nil {
+			return page, at, err
+		}
+		at++
+		looked++
+		if passes {
+			page = append(page, e)
+			size += len(e.Data) + len(e.Metadata)
+		}
+		if looked == pagePlaces || len(page) == pageEvents || size >= pageBytes {
+			return page, at, nil
+		}
+	}
+	if err := it.Error(); err != nil {
+		return page, at, translate(err, "")
+	}
+	if at != end {
+		return page, at, &eventstore.CorruptError{Why: fmt.Sprintf("position %d is missing, the ledger ends at %d", at+1, end)}
+	}
+	return page, at, nil
+}
+
+// eventAt gives the event at the position under the iterator, which must be
+// want, if its stream passes.
+func (s *Store) eventAt(it *pebble.Iterator, want eventstore.Position, filter eventstore.Filter) (e eventstore.Recorded, passes bool, err error) {
+	if key := it.Key(); len(key) != 9 || eventstore.Position(binary.BigEndian.Uint64(key[1:])) != want {
+		return e, false, &eventstore.CorruptError{Why: fmt.Sprintf("position %d is missing, key %x follows", want, key)}
+	}
+	value, err := it.ValueAndErr()
+	if err != nil {
+		return e, false, translate(err, "")
+	}
+	_, stream, revision, err := decodePlace(it.Key(), value)
+	if err != nil || !filter.Passes(stream) {
+		return e, false, err
+	}
+	e, err = s.get(stream, revision)
+	if errors.Is(err, errNoEvent) {
+		return e, false, &eventstore.CorruptError{Stream: stream, Why: fmt.Sprintf("revision %d, which is at position %d, is missing", revision, want)}
+	}
+	if err == nil && e.Position != want {
+		err = &eventstore.CorruptError{Stream: stream, Why: fmt.Sprintf("revision %d says position %d, position %d says it is there", revision, e.Position, want)}
+	}
+	return e, true, err
+}

@@ -1,0 +1,213 @@
+package pebblestore
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"sync"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// A guard stands between pebble and the disk, and freezes the folder when the
+// disk first refuses a change. Pebble is not made to live on after that: some
+// of its errors it calls fatal and expects the process to end right there, on
+// some it panics in a goroutine of its own or while it unlocks what it does not
+// hold, others it tries again at once and for ever. A service that ends is a
+// service that can't say why. So pebble never hears of the refusal: the call
+// does not come back, nor does any later one that would change something. The
+// folder stays as it was, as if the process had ended there, while reads,
+// which change nothing, go on. The price is a few goroutines and what they
+// hold, until the process ends.
+//
+// It also holds removals back until told that they may go: opening removes
+// files that the manifest does not name, and if the manifest is damaged those
+// may be the only copy of events.
+type guard struct {
+	vfs.FS
+
+	frozen chan struct{} // closed by freeze
+
+	mu      sync.Mutex // guards everything below
+	why     error      // the first failure; nil while all is well
+	hold    bool       // removals wait in held
+	held    []string
+	lock    io.Closer // of the folder, as taken by pebble
+	lockErr error     // why pebble did not get it
+}
+
+func newGuard(fs vfs.FS) *guard {
+	return &guard{FS: fs, frozen: make(chan struct{}), hold: true}
+}
+
+// freeze stops all further changes. The first reason stays.
+func (g *guard) freeze(why error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.why == nil {
+		g.why = why
+		close(g.frozen)
+	}
+}
+
+// failed gives the reason for the freeze; nil if there is none.
+func (g *guard) failed() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.why
+}
+
+// pass comes back only while the guard is not frozen.
+func (g *guard) pass() {
+	select {
+	case <-g.frozen:
+		select {}
+	default:
+	}
+}
+
+// done comes back only if a change was made.
+func (g *guard) done(what string, err error) {
+	if err != nil {
+		g.freeze(fmt.Errorf("%s: %w", what, err))
+		g.pass()
+	}
+}
+
+// letGo carries out the removals held back, and lets the later ones pass.
+func (g *guard) letGo() error {
+	g.mu.Lock()
+	held := g.held
+	g.held, g.hold = nil, false
+	g.mu.Unlock()
+	for _, name := range held {
+		if err := g.FS.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// unlessFrozen waits for a call into pebble, but not for one that can't come
+// back.
+func (g *guard) unlessFrozen(call func() error) error {
+	result := make(chan error, 1)
+	go func() {
+		defer func() {
+			// Pebble panics where it can't imagine an error, a log that can't
+			// be created for one.
+			if r := recover(); r != nil {
+				result <- fmt.Errorf("pebble gave up: %v", r)
+			}
+		}()
+		result <- call()
+	}()
+	select {
+	case err := <-result:
+		return errors.Join(err, g.failed())
+	case <-g.frozen:
+		return g.failed()
+	}
+}
+
+// Lock keeps a hold of the folder's lock: a pebble that is frozen can't be
+// closed, and would never give it back.
+func (g *guard) Lock(name string) (io.Closer, error) {
+	lock, err := g.FS.Lock(name)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.lock, g.lockErr = lock, err
+	if err != nil {
+		return nil, err
+	}
+	return closerFunc(g.unlock), nil
+}
+
+// refusedLock is why the folder's lock was not to be had; nil if it was.
+func (g *guard) refusedLock() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.lockErr
+}
+
+// unlock gives the folder's lock back, once.
+func (g *guard) unlock() error {
+	g.mu.Lock()
+	lock := g.lock
+	g.lock = nil
+	g.mu.Unlock()
+	if lock == nil {
+		return nil
+	}
+	return lock.Close()
+}
+
+type closerFunc func() error
+
+func (f closerFunc) Close() error { return f() }
+
+// Remove implements [vfs.FS]. That a file which nobody needs could not be
+// removed is no harm.
+func (g *guard) Remove(name string) error {
+	g.pass()
+	g.mu.Lock()
+	if g.hold {
+		g.held = append(g.held, name)
+		g.mu.Unlock()
+		return nil
+	}
+	g.mu.Unlock()
+	return g.FS.Remove(name)
+}
+
+func (g *guard) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	g.pass()
+	f, err := g.FS.Create(name, c)
+	g.done("create "+name, err)
+	return &guardedFile{File: f, guard: g, name: name}, nil
+}
+
+func (g *guard) ReuseForWrite(from, to string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	g.pass()
+	f, err := g.FS.ReuseForWrite(from, to, c)
+	g.done("create "+to, err)
+	return &guardedFile{File: f, guard: g, name: to}, nil
+}
+
+func (g *guard) Rename(from, to string) error {
+	g.pass()
+	g.done("rename "+from, g.FS.Rename(from, to))
+	return nil
+}
+
+func (g *guard) OpenDir(name string) (vfs.File, error) {
+	f, err := g.FS.OpenDir(name)
+	if err != nil {
+		return nil, err
+	}
+	return &guardedFile{File: f, guard: g, name: name}, nil
+}
+
+// What follows is not used by what this package asks of pebble.
+
+func (g *guard) OpenReadWrite(name string, c vfs.DiskWriteCategory, o ...vfs.OpenOption) (vfs.File, error) {
+	g.pass()
+	f, err := g.FS.OpenReadWrite(name, c, o...)
+	g.done("open "+name, err)
+	return &guardedFile{File: f, guard: g, name: name}, nil
+}
+
+func (g *guard) Link(from, to string) error {
+	g.pass()
+	g.done("link "+to, g.FS.Link(from, to))
+	return nil
+}
+
+func (g *guard) RemoveAll(name string) error {
+	g.pass()
+	return g.FS.RemoveAll(name)
+}
+
+// Unwrap implements [vfs.FS].
+func (g *guard) Unwrap() vfs.FS { return g.FS }

@@ -1,0 +1,114 @@
+package pebblestore
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/bloom"
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// Options of a store. The zero value is good for production.
+type Options struct {
+	// Logger gets what an operator should know, and pebble's own chatter at
+	// debug. Nil: nothing is logged.
+	Logger *slog.Logger
+	// Clock stamps events. Nil: time.Now.
+	Clock func() time.Time
+	// CacheBytes bounds the memory for blocks read from disk. 0: 64 MiB.
+	CacheBytes int64
+	// MemTableBytes is how much is kept in memory, and read again from the log
+	// when opening, before it is sorted into a table on disk. 0: 16 MiB.
+	MemTableBytes uint64
+	// MaxGroup bounds the appends that share one fsync. 0: 256.
+	MaxGroup int
+	// FS stands in for the disk in tests. Nil: the operating system's.
+	FS vfs.FS
+}
+
+// maxGroupBytes bounds the data of the appends that share one fsync.
+const maxGroupBytes = 4 << 20
+
+func (o Options) withDefaults() Options {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Clock == nil {
+		o.Clock = time.Now
+	}
+	if o.CacheBytes <= 0 {
+		o.CacheBytes = 64 << 20
+	}
+	if o.MemTableBytes == 0 {
+		o.MemTableBytes = 16 << 20
+	}
+	if o.MaxGroup <= 0 {
+		o.MaxGroup = 256
+	}
+	if o.FS == nil {
+		o.FS = vfs.Default
+	}
+	return o
+}
+
+// pebble gives the options for the database behind a guard.
+func (o Options) pebble(g *guard) *pebble.Options {
+	p := &pebble.Options{
+		FS:           g,
+		CacheSize:    o.CacheBytes,
+		MemTableSize: o.MemTableBytes,
+		// Never pebble's default, which grows with its version. This one adds
+		// to each piece of the log how far it was synced, which tells damage
+		// in the middle of a log from a tail torn by a crash.
+		FormatMajorVersion: pebble.FormatWALSyncChunks,
+		Logger:             &logger{log: o.Logger, guard: g},
+		EventListener: &pebble.EventListener{
+			// A flush or compaction failed. Pebble would try again at once,
+			// for ever.
+			BackgroundError: func(err error) {
+				g.freeze(fmt.Errorf("background work: %w", err))
+				o.Logger.Error("ledger stopped: background work failed", "err", err)
+			},
+			// Whoever reads it gets the error; the rest is readable.
+			DataCorruption: func(info pebble.DataCorruptionInfo) {
+				o.Logger.Error("ledger damaged on disk", "file", info.Path, "err", info.Details)
+			},
+			DiskSlow: func(info pebble.DiskSlowInfo) {
+				o.Logger.Warn("disk slow", "file", info.Path, "duration", info.Duration)
+			},
+		},
+	}
+	for i := range p.Levels {
+		// Most look-ups are for a stream that does not exist yet: ten bits a
+		// key answer 99 of 100 without reading a block.
+		p.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
+	}
+	return p
+}
+
+// A logger takes pebble's log.
+type logger struct {
+	log   *slog.Logger
+	guard *guard
+}
+
+func (l *logger) Infof(format string, args ...any) {
+	l.log.Debug("pebble: " + fmt.Sprintf(format, args...))
+}
+
+func (l *logger) Errorf(format string, args ...any) {
+	l.log.Warn("pebble: " + fmt.Sprintf(format, args...))
+}
+
+// Fatalf is pebble's way to say that it can't go on. It does go on, however,
+// if this returns (a commit whose fsync failed then answers nil), so from here
+// on nothing reaches the disk, and Store asks the guard before it believes an
+// answer.
+func (l *logger) Fatalf(format string, args ...any) {
+	why := fmt.Sprintf(format, args...)
+	l.guard.freeze(errors.New(why))
+	l.log.Error("ledger stopped", "err", why)
+}
