@@ -74,6 +74,14 @@ func script(t *testing.T, disk vfs.FS) (acks []acknowledged, failed bool) {
 				continue // its stream's first append was the one that failed
 			}
 			stopped = err
+			select {
+			case <-s.Halted():
+				if s.Why() == nil {
+					t.Error("the store has halted and can't say why")
+				}
+			default:
+				t.Errorf("an append failed with %v and the store has not halted", err)
+			}
 			// The append may be on record all the same. But what a reader is
 			// shown now he must find again after a loss of power.
 			if answer, shown := lookFor(t, s, stream, expected, events); shown {

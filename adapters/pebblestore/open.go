@@ -51,6 +51,10 @@ func Create(dir string, ledger eventstore.LedgerID, o Options) error {
 	if err := checkEmpty(o.FS, dir); err != nil {
 		return fmt.Errorf("create ledger %s: %w", dir, err)
 	}
+	// The ledger holds whole writs: it is its owner's alone.
+	if err := o.FS.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("create ledger %s: %w", dir, err)
+	}
 	g := newGuard(o.FS)
 	db, err := openPebble(dir, o, g, func(p *pebble.Options) { p.ErrorIfExists = true })
 	if err != nil {
@@ -123,6 +127,14 @@ func (s *Store) start(o Options) error {
 	s.log.Info("ledger opened", "ledger", s.ledger, "dir", s.dir, "position", uint64(s.end))
 	return nil
 }
+
+// Halted is closed when a write or a sync failed: from then on every append
+// fails, and only opening the ledger again, best by a new process, helps.
+// Reads go on and show what is durable. Why gives the reason.
+func (s *Store) Halted() <-chan struct{} { return s.guard.frozen }
+
+// Why gives the reason for which the store has halted; nil if it has not.
+func (s *Store) Why() error { return s.guard.failed() }
 
 // openPebble opens the database. No error of it carries a pebble type.
 func openPebble(dir string, o Options, g *guard, with func(*pebble.Options)) (*pebble.DB, error) {

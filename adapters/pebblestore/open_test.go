@@ -45,6 +45,9 @@ func TestCreateRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantError(t, pebblestore.Create(ledger, ledgerID, pebblestore.Options{}), "not empty")
+	if info, err := os.Stat(ledger); err != nil || info.Mode().Perm() != 0o700 {
+		t.Errorf("the ledger holds whole writs; its folder has mode %v (error %v), want 0700", info.Mode(), err)
+	}
 	for _, id := range []eventstore.LedgerID{"", "3F9C2AB41D6E4A70", "3f9c2ab41d6e4a7", "3f9c2ab41d6e4a70\n", "3f9c2ab41d6e4a7g"} {
 		wantError(t, pebblestore.Create(t.TempDir(), id, pebblestore.Options{}), "16 lower-case hex digits")
 	}

@@ -42,7 +42,7 @@ func ParseUPID(s string) (UPID, error) {
 		return n
 	}
 	u := UPID{
-		Node: m[1], PID: uint32(hex(m[2])), PStart: hex(m[3]), Start: uint32(hex(m[4])), //nolint:gosec // eight hex digits
+		Node: m[1], PID: uint32(hex(m[2])), PStart: hex(m[3]), Start: uint32(hex(m[4])),
 		Type: m[5], ID: m[6], User: m[7],
 	}
 	if u.String() != s {

@@ -84,7 +84,7 @@ func TestBytesOnTheWire(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer conn.Close() //nolint:errcheck // the server closes first
+			defer conn.Close()
 			if _, err := io.WriteString(conn, c.request); err != nil {
 				t.Fatal(err)
 			}
@@ -252,7 +252,7 @@ func TestAdminEndpoints(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer resp.Body.Close() //nolint:errcheck // read to the end
+		defer resp.Body.Close()
 		b, err := io.ReadAll(bufio.NewReader(resp.Body))
 		if err != nil {
 			t.Fatal(err)

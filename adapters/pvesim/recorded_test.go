@@ -64,11 +64,11 @@ func TestRecorded(t *testing.T) {
 
 func readExchanges(t *testing.T, name string) []exchange {
 	t.Helper()
-	f, err := os.Open(filepath.Join("testdata", "recorded", name+".jsonl")) //nolint:gosec // a constant of the caller
+	f, err := os.Open(filepath.Join("testdata", "recorded", name+".jsonl"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close() //nolint:errcheck // only read
+	defer f.Close()
 	var out []exchange
 	sc := bufio.NewScanner(f)
 	sc.Buffer(nil, 1<<20)

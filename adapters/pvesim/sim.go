@@ -199,11 +199,11 @@ func (s *Sim) after(d time.Duration, f func()) (cancel func()) {
 // uuid makes a version 4 UUID from the seeded source.
 func (s *Sim) uuid() string {
 	a, b := s.rng.Uint64(), s.rng.Uint64()
-	return fmt.Sprintf("%08x-%04x-4%03x-%04x-%012x", uint32(a>>32), uint16(a>>16), a&0xfff, 0x8000|b>>50, b&0xffffffffffff) //nolint:gosec // cuts on purpose
+	return fmt.Sprintf("%08x-%04x-4%03x-%04x-%012x", uint32(a>>32), uint16(a>>16), a&0xfff, 0x8000|b>>50, b&0xffffffffffff)
 }
 
 // mac makes an address under the prefix that Proxmox VE uses by default.
 func (s *Sim) mac() string {
 	r := s.rng.Uint32()
-	return fmt.Sprintf("BC:24:11:%02X:%02X:%02X", byte(r>>16), byte(r>>8), byte(r)) //nolint:gosec // cuts on purpose
+	return fmt.Sprintf("BC:24:11:%02X:%02X:%02X", byte(r>>16), byte(r>>8), byte(r))
 }

@@ -1,0 +1,18 @@
+// Package httpapi is the way in over HTTP: submit a writ, ask how an op
+// stands. It decides nothing. What it is given it bounds, checks for form,
+// and hands to the engine; what the engine answers it puts into a status, a
+// reason for programs and a sentence for people.
+//
+// The contract of a status: a 2xx to a submission means that the op took
+// effect or still may, and that this is on record. Any other means that this
+// submission did nothing, with one exception: 503 says that the claim is
+// possibly written. Sending the same writ again is always safe, and tells.
+//
+// Every error is an application/problem+json document (RFC 9457) with a reason
+// from a closed set. Envelopes, tokens and whole nonces never reach the log.
+//
+// An [API] is a handler; [API.Serve] puts a server with bounds on time and
+// size around it. Callers are told apart by bearer tokens, of which only the
+// SHA-256 is known here. Without any token the server listens on loopback
+// addresses alone, and answers only requests that are addressed to one.
+package httpapi

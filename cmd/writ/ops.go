@@ -1,0 +1,214 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"writ/adapters/httpapi"
+	"writ/domain/op"
+)
+
+func newOpsCmd(a *app) *cobra.Command {
+	cmd := &cobra.Command{Use: "ops", Short: "See the ops of a service", Args: noArgs}
+	cmd.AddCommand(newOpsLsCmd(a), newOpsShowCmd(a))
+	return cmd
+}
+
+func newOpsLsCmd(a *app) *cobra.Command {
+	var f clientFlags
+	cmd := &cobra.Command{
+		Use:   "ls",
+		Short: "List the ops in flight",
+		Args:  noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := f.open()
+			if err != nil {
+				return err
+			}
+			list, err := c.inFlight(cmd.Context())
+			if err != nil {
+				return err
+			}
+			return a.show(list, func(w io.Writer) { listText(w, list, a.now()) })
+		},
+	}
+	f.register(cmd)
+	return cmd
+}
+
+func newOpsShowCmd(a *app) *cobra.Command {
+	var f clientFlags
+	cmd := &cobra.Command{
+		Use:   "show NONCE",
+		Short: "Show an op with its events",
+		Long: `Shows how an op stands on record, folded from its stream, and what happened in it.
+The nonce is that of the writ (writ inspect shows it). Of an op in flight, its first
+eight digits or more are enough.`,
+		Args: oneArg("a nonce"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := f.open()
+			if err != nil {
+				return err
+			}
+			nonce, err := c.findNonce(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			var o httpapi.Op
+			if err := c.get(cmd.Context(), "/v1/ops/"+string(nonce), &o); err != nil {
+				return err
+			}
+			return a.show(o, func(w io.Writer) { opText(w, o) })
+		},
+	}
+	f.register(cmd)
+	return cmd
+}
+
+func (c *client) inFlight(ctx context.Context) (httpapi.InFlight, error) {
+	var list httpapi.InFlight
+	err := c.get(ctx, "/v1/ops", &list)
+	return list, err
+}
+
+// minPrefix is how much of a nonce must be given: as much as is ever shown.
+const minPrefix = 8
+
+// findNonce completes the beginning of a nonce of an op in flight.
+func (c *client) findNonce(ctx context.Context, given string) (op.Nonce, error) {
+	given = strings.TrimSuffix(given, "…")
+	if n, err := op.ParseNonce(given); err == nil {
+		return n, nil
+	} else if len(given) < minPrefix || len(given) >= op.MinNonceDigits || strings.Trim(given, "0123456789abcdef") != "" {
+		return "", usagef("%w; of an op in flight, the first %d digits or more are enough", err, minPrefix)
+	}
+	list, err := c.inFlight(ctx)
+	if err != nil {
+		return "", err
+	}
+	var found []op.Nonce
+	for _, o := range list.Ops {
+		if strings.HasPrefix(o.Nonce, given) {
+			found = append(found, op.Nonce(o.Nonce))
+		}
+	}
+	switch len(found) {
+	case 1:
+		return found[0], nil
+	case 0:
+		return "", fmt.Errorf("no op in flight has a nonce that begins with %s; give the whole nonce (writ inspect shows it)", given)
+	default:
+		return "", fmt.Errorf("%d ops in flight have a nonce that begins with %s; give more of it", len(found), given)
+	}
+}
+
+func listText(w io.Writer, list httpapi.InFlight, now time.Time) {
+	w = plainWriter{w}
+	if !list.CaughtUp {
+		fmt.Fprintln(w, "The list lags behind the ledger: ops may be missing.")
+	}
+	if len(list.Ops) == 0 {
+		fmt.Fprintln(w, "No op is in flight.")
+		return
+	}
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "NONCE\tCLASS\tTARGET\tSTATE\tFOR\tWHY")
+	for _, o := range list.Ops {
+		state := o.State
+		if o.Corrupt != "" {
+			state = "corrupt"
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", op.Nonce(o.Nonce).Short(), o.Class, targetText(o), state,
+			now.Sub(o.Since).Round(time.Second), o.Why)
+	}
+	_ = t.Flush()
+}
+
+func targetText(o httpapi.OpItem) string {
+	if g := o.Target.Guest; g != nil {
+		return fmt.Sprintf("%s %d on %s", g.Type, g.VMID, o.Target.Node)
+	}
+	return o.Target.Node
+}
+
+func opText(w io.Writer, o httpapi.Op) {
+	w = plainWriter{w}
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	row := func(name, value string) {
+		if value != "" {
+			fmt.Fprintf(t, "%s\t%s\n", name, value)
+		}
+	}
+	row("nonce", o.NonceShort)
+	row("state", fmt.Sprintf("%s since %s", o.State, o.Since.Format(time.RFC3339)))
+	row("what", o.Class)
+	if tg := o.Target; tg != nil && tg.Guest != nil {
+		row("target", fmt.Sprintf("%s %d on %s", tg.Guest.Type, tg.Guest.VMID, tg.Node))
+	}
+	if o.Attempt > 0 {
+		row("op", fmt.Sprintf("%s, attempt %d", o.OpID, o.Attempt))
+	}
+	row("upid", o.UPID)
+	row("effect", o.Effect)
+	row("detail", o.Detail)
+	row("CORRUPT", o.Corrupt)
+	_ = t.Flush()
+	fmt.Fprintln(w)
+	t = tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "#\tAT\tEVENT\tWHAT")
+	if o.Omitted > 0 {
+		fmt.Fprintf(t, "\t\t(%d older)\t\n", o.Omitted)
+	}
+	for _, e := range o.Events {
+		fmt.Fprintf(t, "%d\t%s\t%s\t%s\n", e.Revision, e.At.Format("2006-01-02T15:04:05.000Z07:00"), e.Type, eventText(e))
+	}
+	_ = t.Flush()
+}
+
+// eventText says in a line what an event adds.
+func eventText(e httpapi.Event) string {
+	if len(e.Data) == 0 {
+		return "can't be read"
+	}
+	ev, err := op.Decode(e.Type, e.Data)
+	if err != nil {
+		return "unknown to this program"
+	}
+	switch ev := ev.(type) {
+	case *op.Started:
+		names := make([]string, len(ev.Signers))
+		for i, s := range ev.Signers {
+			names[i] = s.Person
+		}
+		return fmt.Sprintf("attempt %d claimed; signed by %s as %s under policy %d; submitted by %s",
+			ev.Attempt, strings.Join(names, ", "), ev.Role, ev.PolicySerial, ev.SubmittedBy)
+	case *op.Launching:
+		return fmt.Sprintf("about to send %s %s to %s as %s", ev.Request.Method, requestText(ev.Request), ev.Node, ev.Credential)
+	case *op.TaskRunning:
+		return "the host took it: " + ev.UPID
+	case *op.Succeeded:
+		text := fmt.Sprintf("done (%s): %s", ev.ExitStatus, strings.Join(ev.Evidence.Reasons, "; "))
+		if len(ev.Residue) > 0 {
+			text += "; left behind: " + strings.Join(ev.Residue, ", ")
+		}
+		return text
+	case *op.Failed:
+		return fmt.Sprintf("%s, effect %s: %s", ev.Kind, ev.Effect, ev.Message)
+	case *op.Voided:
+		return fmt.Sprintf("taken back by %s: %s", ev.VoidedBy, ev.Reason)
+	}
+	return ""
+}
+
+func requestText(r op.Request) string {
+	if r.Query == "" {
+		return r.Path
+	}
+	return r.Path + "?" + r.Query
+}

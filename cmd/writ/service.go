@@ -1,0 +1,286 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+
+	"writ/adapters/httpapi"
+	"writ/adapters/pebblestore"
+	"writ/adapters/pebbleviews"
+	"writ/adapters/proxmox"
+	"writ/domain/engine"
+	"writ/domain/gate"
+	"writ/domain/op"
+	"writ/projections"
+	"writ/projections/appliedkeys"
+	"writ/projections/recoveryqueue"
+)
+
+// storeName is the embedded store's part of a cursor.
+const storeName = "pebble"
+
+// serviceOptions say what to run.
+type serviceOptions struct {
+	Config *config
+	Log    *slog.Logger
+	// Listener is where to answer; nil listens on Config.Listen.
+	Listener net.Listener
+	// Pace is the engine's; zero is its default.
+	Pace engine.Pace
+	// Version is shown in the OpenAPI document.
+	Version string
+}
+
+// A service is writ serve: ledger, policy, host, engine, views and the HTTP
+// interface, wired together and running. Its exported fields don't change.
+type service struct {
+	URL      string // of the HTTP interface
+	Audience string // what op documents must name
+	Store    *pebblestore.Store
+	// Failed gives the error of a part that ended by itself. The service
+	// still has to be stopped.
+	Failed <-chan error
+
+	opts   serviceOptions
+	host   *proxmox.Host
+	book   *engine.PolicyBook
+	engine *engine.Engine
+	api    *httpapi.API
+	server *http.Server
+	keys   *view
+	queue  *view
+
+	failed   chan error
+	running  sync.WaitGroup // what startService started
+	endViews context.CancelFunc
+	undo     []func() error // what to close, the newest last
+}
+
+// startService runs a service until it is stopped. After an error nothing is
+// left running or held.
+func startService(ctx context.Context, o serviceOptions) (_ *service, err error) {
+	s := &service{opts: o, failed: make(chan error, 4)}
+	s.Failed = s.failed
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.close())
+		}
+	}()
+	// Whatever a person may have got wrong comes first, before anything is
+	// opened, asked or recorded.
+	policy, err := readPolicyFile(o.Config.Policy.Path)
+	if err != nil {
+		return nil, fmt.Errorf("policy: %w", err)
+	}
+	if _, err := policy.compile(1); err != nil {
+		return nil, fmt.Errorf("policy can't be put in force:\n%w", err)
+	}
+	for _, step := range []func(context.Context) error{s.openHost, s.openStore, s.startEngine, s.startViews, s.startHTTP} {
+		if err := step(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+func (s *service) openHost(ctx context.Context) error {
+	if err := requireSimulator(ctx, &s.opts.Config.Host.Proxmox); err != nil {
+		return err
+	}
+	var err error
+	if s.host, err = s.opts.Config.openHost(s.opts.Log); err != nil {
+		return err
+	}
+	s.undo = append(s.undo, func() error { s.host.Close(); return nil })
+	return nil
+}
+
+func (s *service) openStore(context.Context) error {
+	var err error
+	s.Store, err = pebblestore.Open(s.opts.Config.Store.Embedded.Path, pebblestore.Options{Logger: s.opts.Log})
+	if err != nil {
+		return err
+	}
+	s.undo = append(s.undo, s.Store.Close)
+	return nil
+}
+
+func (s *service) identity() engine.Identity {
+	c := s.opts.Config
+	site := gate.Site{Agent: c.Agent, Ledger: string(s.Store.LedgerID()), SelfStorages: c.Self.Storages}
+	for _, g := range c.Self.Guests {
+		site.Self = append(site.Self, op.Guest(g))
+	}
+	return engine.Identity{Site: site, Instance: c.Instance}
+}
+
+func (s *service) startEngine(ctx context.Context) error {
+	who := s.identity()
+	s.Audience = who.Site.Audience()
+	s.book = engine.NewPolicyBook(s.Store, who, systemClock{})
+	if _, err := s.ReloadPolicy(ctx); err != nil {
+		return err
+	}
+	var err error
+	s.engine, err = engine.New(ctx, engine.Config{
+		Identity: who, Store: s.Store, Policies: s.book, Host: s.host,
+		Executors: map[op.Class]engine.Executor{op.GuestDestroy: s.host.GuestDestroy()},
+		Clock:     systemClock{}, Draw: drawClaim, Log: s.opts.Log,
+		Pace: s.opts.Pace, Queue: s.opts.Config.Limits.Queue, Parallel: s.opts.Config.Limits.Parallel,
+	})
+	return err
+}
+
+// ReloadPolicy reads the policy file again and puts it in force. After an
+// error the policy that was in force before stays so.
+func (s *service) ReloadPolicy(ctx context.Context) (*gate.Policy, error) {
+	file, err := readPolicyFile(s.opts.Config.Policy.Path)
+	if err != nil {
+		return nil, fmt.Errorf("policy: %w", err)
+	}
+	policy, err := s.book.Enforce(ctx, file.Document, file.Source)
+	if err != nil {
+		return nil, fmt.Errorf("put policy in force: %w", file.explain(err))
+	}
+	for _, w := range policy.Warnings() {
+		s.opts.Log.Warn("policy allows what may not be meant", "path", file.Path, "warning", w)
+	}
+	s.opts.Log.Info("policy in force", "path", file.Path, "serial", policy.Serial())
+	return policy, nil
+}
+
+func (s *service) startViews(ctx context.Context) error {
+	ctx, s.endViews = context.WithCancel(context.WithoutCancel(ctx))
+	s.running.Go(func() {
+		// A ledger that can't be written to any more serves nobody: whoever
+		// watches the service starts it again, and then it is opened anew.
+		select {
+		case <-s.Store.Halted():
+			s.fail(fmt.Errorf("the ledger has stopped, restart the service: %w", s.Store.Why()))
+		case <-ctx.Done():
+		}
+	})
+	store, err := pebbleviews.Open(s.opts.Config.Store.Views, pebbleviews.Options{Logger: s.opts.Log})
+	if err != nil {
+		return err
+	}
+	s.undo = append(s.undo, store.Close)
+	if s.keys, err = s.startView(ctx, store, "appliedkeys", func(v projections.ViewStore) projections.Projection { return appliedkeys.New(v) }); err != nil {
+		return err
+	}
+	s.queue, err = s.startView(ctx, store, "recoveryqueue", func(v projections.ViewStore) projections.Projection { return recoveryqueue.New(v) })
+	return err
+}
+
+func (s *service) startHTTP(ctx context.Context) error {
+	c := s.opts.Config
+	var tokens []httpapi.Token
+	for _, t := range c.Tokens {
+		tokens = append(tokens, c.token(t))
+	}
+	queue, ok := s.queue.projection.(*recoveryqueue.Queue)
+	if !ok {
+		return errors.New("writ: internal error: the queue's view is of another projection")
+	}
+	var err error
+	s.api, err = httpapi.New(httpapi.Config{
+		Engine: s.engine, Ledger: s.Store, StoreName: storeName, Queue: queue, QueueLag: s.queue.runner.Lag,
+		Tokens: tokens, Log: s.opts.Log, Now: systemClock{}.Now, Version: s.opts.Version,
+		Ready: []httpapi.Check{
+			{Name: "policy", Test: func(ctx context.Context) error { _, err := s.book.Current(ctx); return err }},
+			{Name: "views", Test: func(context.Context) error { return errors.Join(s.keys.ready(), s.queue.ready()) }},
+			{Name: "host", Test: func(ctx context.Context) error { _, err := s.host.Version(ctx); return err }},
+		},
+	})
+	if err != nil {
+		return err
+	}
+	listener := s.opts.Listener
+	if listener == nil {
+		var lc net.ListenConfig
+		if listener, err = lc.Listen(ctx, "tcp", c.Listen); err != nil {
+			return fmt.Errorf("listen: %w", err)
+		}
+	}
+	tlsConf, scheme, err := c.TLS.load()
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	if tlsConf == nil && httpapi.CheckListen(listener.Addr().String(), false) != nil {
+		s.opts.Log.Warn("tokens and writs travel in the clear: give tls.cert_file and tls.key_file, or put a TLS proxy in front", "listen", listener.Addr().String())
+	}
+	s.server = s.api.Server(tlsConf)
+	s.URL = scheme + "://" + listener.Addr().String()
+	s.running.Go(func() {
+		if err := s.api.Serve(s.server, listener); err != nil {
+			s.fail(err)
+		}
+	})
+	return nil
+}
+
+// load gives the TLS configuration, nil for plain HTTP, and the URL's scheme.
+func (t tlsFiles) load() (*tls.Config, string, error) {
+	if t.CertFile == "" {
+		return nil, "http", nil
+	}
+	cert, err := tls.LoadX509KeyPair(t.CertFile, t.KeyFile)
+	if err != nil {
+		return nil, "", fmt.Errorf("tls: %w", err)
+	}
+	return &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{cert}}, "https", nil
+}
+
+func (s *service) fail(err error) {
+	select {
+	case s.failed <- err:
+	default: // the first few are enough to stop for
+	}
+}
+
+// Stop ends the service in order: nothing new is taken or launched, whoever
+// waits for an op is told how it stands, and the ops that run are given until
+// ctx ends; what is not at its end by then is left in flight on record, as the
+// host's tasks run on.
+func (s *service) Stop(ctx context.Context) error {
+	s.api.Drain()
+	// Both at once: requests wait for ops, and ops must not be launched while
+	// requests are waited for.
+	stopped := make(chan error, 1)
+	go func() { stopped <- s.engine.Stop(ctx) }()
+	err := s.server.Shutdown(ctx)
+	if err != nil {
+		err = errors.Join(fmt.Errorf("end requests: %w", err), s.server.Close())
+	}
+	return errors.Join(err, <-stopped, s.close())
+}
+
+// close gives up whatever is held, the newest first.
+func (s *service) close() error {
+	var errs []error
+	if s.engine != nil {
+		// Stopped already, or no op ever ran: then there is nothing to wait for.
+		errs = append(errs, s.engine.Stop(canceled()))
+	}
+	if s.endViews != nil {
+		s.endViews()
+	}
+	s.running.Wait()
+	for i := len(s.undo) - 1; i >= 0; i-- {
+		errs = append(errs, s.undo[i]())
+	}
+	s.undo = nil
+	return errors.Join(errs...)
+}
+
+func canceled() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
+}

@@ -1,0 +1,211 @@
+package main
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"io"
+	"log/slog"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"writ/adapters/pebblestore"
+	"writ/adapters/pvesim"
+	"writ/domain/gate"
+)
+
+// newServiceConfig gives the configuration of a fresh ledger on a simulated
+// cluster.
+func newServiceConfig(t *testing.T) *config {
+	t.Helper()
+	sim, err := pvesim.New(pvesim.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, err := sim.Start(pvesim.Listen{Addr: "127.0.0.1:0", Plain: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = server.Close()
+		sim.Close()
+	})
+	dir := filepath.Join(t.TempDir(), "w")
+	if code := run(t.Context(), []string{"init", dir}, strings.NewReader(""), io.Discard, io.Discard); code != 0 {
+		t.Fatalf("init: exit code %d", code)
+	}
+	c, err := loadConfig(filepath.Join(dir, configName), []string{
+		"WRIT_HOST_PROXMOX_URL=" + server.URL, "WRIT_LISTEN=127.0.0.1:0", "WRIT_INSTANCE=test",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Host.Proxmox.TokenSecretFile, c.Host.Proxmox.Secret = "", "secret"
+	return c
+}
+
+func start(t *testing.T, c *config, l net.Listener) (*service, error) {
+	t.Helper()
+	return startService(t.Context(), serviceOptions{Config: c, Log: slog.New(slog.DiscardHandler), Listener: l, Version: "test"})
+}
+
+func stop(t *testing.T, s *service) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	if err := s.Stop(ctx); err != nil {
+		t.Errorf("stop: %v", err)
+	}
+}
+
+// mustBeFree checks that nobody holds the ledger.
+func mustBeFree(t *testing.T, c *config) {
+	t.Helper()
+	store, err := pebblestore.Open(c.Store.Embedded.Path, pebblestore.Options{})
+	if err != nil {
+		t.Fatalf("the ledger is still held: %v", err)
+	}
+	if err := store.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestAStartThatFailsHoldsNothing(t *testing.T) {
+	busy, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer busy.Close()
+	for name, spoil := range map[string]func(t *testing.T, c *config){
+		"policy":      func(_ *testing.T, c *config) { c.Policy.Path += ".none" },
+		"host":        func(_ *testing.T, c *config) { c.Host.Proxmox.URL = "http://127.0.0.1:1" },
+		"a real host": func(t *testing.T, c *config) { c.Host.Proxmox.Nodes = map[string]string{"pve1": realHost(t)} },
+		"secret":      func(_ *testing.T, c *config) { c.Host.Proxmox.Secret = "" },
+		"views":       func(_ *testing.T, c *config) { c.Store.Views = filepath.Dir(c.Policy.Path) },
+		"address":     func(_ *testing.T, c *config) { c.Listen = busy.Addr().String() },
+		"tls":         func(_ *testing.T, c *config) { c.TLS = tlsFiles{"none", "none"} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			good := newServiceConfig(t)
+			bad := *good
+			spoil(t, &bad)
+			if s, err := start(t, &bad, nil); err == nil {
+				stop(t, s)
+				t.Fatal("it started")
+			}
+			mustBeFree(t, good)
+			s, err := start(t, good, nil)
+			if err != nil {
+				t.Fatalf("put right, it does not start: %v", err)
+			}
+			stop(t, s)
+			mustBeFree(t, good)
+		})
+	}
+}
+
+// realHost answers as a Proxmox VE would whom one asks for what only the
+// simulator has.
+func realHost(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = conn.Read(make([]byte, 4096))
+			_, _ = io.WriteString(conn, "HTTP/1.1 501 Method 'GET /sim/faults' not implemented\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+			_ = conn.Close()
+		}
+	}()
+	return "http://" + l.Addr().String()
+}
+
+func TestAFailedReloadLeavesTheOldPolicyInForce(t *testing.T) {
+	c := newServiceConfig(t)
+	s, err := start(t, c, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stop(t, s)
+	if err := os.WriteFile(c.Policy.Path, []byte("version: 2\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.ReloadPolicy(t.Context()); err == nil || !strings.Contains(err.Error(), "policy.yaml:1: version") {
+		t.Errorf("reload: %v, want an error at line 1", err)
+	}
+	if p, err := s.book.Current(t.Context()); err != nil || p.Serial() != 1 {
+		t.Errorf("in force: serial %d, %v; want 1", p.Serial(), err)
+	}
+	if rec, err := s.Store.Head(t.Context(), gate.PolicyStream); err != nil || rec.Revision != 0 {
+		t.Errorf("on record: revision %d, %v; want the first alone", rec.Revision, err)
+	}
+	if err := os.WriteFile(c.Policy.Path, []byte("version: 1\npeople: {}\nroles: {}\nclock_skew: 10s\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if p, err := s.ReloadPolicy(t.Context()); err != nil || p.Serial() != 2 {
+		t.Errorf("reload: serial %d, %v; want 2", p.Serial(), err)
+	}
+}
+
+func TestServingOverTLSOnAListenerOfOnesOwn(t *testing.T) {
+	c := newServiceConfig(t)
+	c.TLS = selfSigned(t)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := start(t, c, l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stop(t, s)
+	if s.URL != "https://"+l.Addr().String() {
+		t.Errorf("URL %s, want that of the listener", s.URL)
+	}
+	var out, errs strings.Builder
+	if code := run(t.Context(), []string{"ops", "ls", "--url", s.URL, "--service-ca-file", c.TLS.CertFile}, strings.NewReader(""), &out, &errs); code != 0 {
+		t.Errorf("ops ls: exit code %d: %s", code, errs.String())
+	}
+	if code := run(t.Context(), []string{"ops", "ls", "--url", s.URL}, strings.NewReader(""), &out, &errs); code != exitFailed {
+		t.Errorf("without the authority: exit code %d, want %d", code, exitFailed)
+	}
+}
+
+func selfSigned(t *testing.T) tlsFiles {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tmpl := &x509.Certificate{
+		SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
+	}
+	cert, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tlsFiles{
+		CertFile: writeFile(t, "cert.pem", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert}))),
+		KeyFile:  writeFile(t, "key.pem", string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))),
+	}
+}

@@ -1,0 +1,237 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"writ/domain/op"
+	"writ/domain/signedop"
+)
+
+type signFlags struct {
+	class, node, audience, role, requestedBy, reason string
+	qemu, lxc                                        int
+	purge, force                                     bool
+	purgeGiven, forceGiven                           bool
+	nonce, notBefore, expiresAt                      string
+	validFor                                         time.Duration
+	out, pae                                         string
+	unsigned, yes, strict                            bool
+
+	key    signerFlags
+	expect expectFlags
+	host   hostFlags
+}
+
+// signResult is what sign tells programs. The nonce is in the file, whole.
+type signResult struct {
+	File       string          `json:"file"`
+	NonceShort string          `json:"nonce_short"`
+	Class      op.Class        `json:"class"`
+	Target     op.Target       `json:"target"`
+	Expect     signedop.Expect `json:"expect"`
+	Audience   string          `json:"audience"`
+	ExpiresAt  time.Time       `json:"expires_at"`
+	SHA256     op.Digest       `json:"document_sha256"`
+	SignedBy   []string        `json:"signed_by"` // fingerprints
+	PAE        string          `json:"pae_file,omitempty"`
+	Obstacles  []string        `json:"obstacles,omitempty"`
+}
+
+const signLong = `Makes a writ: a signed order to do one thing to one guest, once. It is a file;
+nothing happens until somebody submits it, and whoever holds it can.
+
+A VMID is reused within seconds after its guest is gone, so the order also says
+what the guest looks like. With --config, or --url and a token, that is read from
+the host. Offline, give what you know by the --expect-... flags.
+
+To sign elsewhere, such as with a key on a FIDO token or on another machine:
+
+  writ sign --unsigned --out x.writ --pae x.pae ...
+  ssh-keygen -Y sign -n writ-op@v1 -f ~/.ssh/id_ed25519_sk x.pae
+  writ cosign x.writ --attach x.pae.sig --key-pub ~/.ssh/id_ed25519_sk.pub`
+
+func newSignCmd(a *app) *cobra.Command {
+	var f signFlags
+	cmd := &cobra.Command{
+		Use:   "sign --qemu VMID|--lxc VMID --reason TEXT --key FILE",
+		Short: "Sign an order for one destructive operation on one guest",
+		Long:  signLong,
+		Example: `  writ sign --audience lab/3f9c2ab41d6e4a70 --config writ.yaml --qemu 105 --requested-by alice \
+      --reason "OPS-123: retire web-3" --key ~/.ssh/writ_bob
+  writ sign --audience lab/3f9c2ab41d6e4a70 --node pve1 --qemu 105 --requested-by alice \
+      --expect-name web-3 --expect-smbios-uuid 5c6f2d3e-6b1a-4f5e-9d57-1f0c8d9a7b42 \
+      --expect-volume local-lvm:vm-105-disk-0 --reason "OPS-123" --agent-key SHA256:...`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			f.purgeGiven, f.forceGiven = cmd.Flags().Changed("purge"), cmd.Flags().Changed("force")
+			if err := f.check(cmd); err != nil {
+				return err
+			}
+			return a.sign(cmd.Context(), f)
+		},
+	}
+	f.register(cmd)
+	return cmd
+}
+
+func (f *signFlags) register(cmd *cobra.Command) {
+	fl := cmd.Flags()
+	fl.StringVar(&f.class, "class", string(op.GuestDestroy), "what to do")
+	fl.IntVar(&f.qemu, "qemu", 0, "VMID of the virtual machine")
+	fl.IntVar(&f.lxc, "lxc", 0, "VMID of the container")
+	fl.StringVar(&f.node, "node", "", "the node it is on (read from the host if not given; a hint, guests migrate)")
+	fl.BoolVar(&f.purge, "purge", false, "also remove it from backup jobs, replication and HA")
+	fl.BoolVar(&f.force, "force", false, "stop a running container first (lxc only)")
+	fl.StringVar(&f.audience, "audience", "", "who may carry it out: agent/ledger, as writ init printed it (required)")
+	fl.StringVar(&f.role, "role", "operator", "the role in which you sign, as named in the policy")
+	fl.StringVar(&f.requestedBy, "requested-by", "", "the person who asked for it (required)")
+	fl.StringVar(&f.reason, "reason", "", "why, in one line, for the record (required)")
+	fl.DurationVar(&f.validFor, "valid-for", time.Hour, "how long it may be used, from now or --not-before on")
+	fl.StringVar(&f.notBefore, "not-before", "", "when it begins to count, such as 2026-11-23T09:00:00Z (default: now)")
+	fl.StringVar(&f.expiresAt, "expires-at", "", "when it stops to count, in place of --valid-for")
+	fl.StringVar(&f.nonce, "nonce", "", "the op's identity, 32 to 128 hex digits (default: 128 random bits)")
+	fl.StringVarP(&f.out, "out", "o", "", "file for the writ (default: CLASS-VMID-NONCE.writ in this folder)")
+	fl.BoolVar(&f.unsigned, "unsigned", false, "make it without a signature, for signing elsewhere")
+	fl.StringVar(&f.pae, "pae", "", "also write the exact bytes to sign to this file, for ssh-keygen -Y sign")
+	fl.BoolVarP(&f.yes, "yes", "y", false, "do not ask")
+	fl.BoolVar(&f.strict, "strict", false, "expect every detail that was read, so that any change to the guest voids the order")
+	f.key.register(cmd)
+	f.host.register(cmd)
+	f.expect.register(cmd)
+}
+
+// check refuses command lines that can't be meant.
+func (f *signFlags) check(cmd *cobra.Command) error {
+	if err := oneOf(cmd, "valid-for", "expires-at"); err != nil {
+		return err
+	}
+	if expected := given(cmd, expectFlagNames()...); len(expected) > 0 && f.host.given() {
+		return usagef("%s: what is expected is read from the host; leave it out, or sign offline without --config and --url", expected[0])
+	}
+	switch {
+	case (f.qemu != 0) == (f.lxc != 0):
+		return usagef("which guest? Give --qemu VMID or --lxc VMID, one of them")
+	case f.requestedBy == "":
+		return usagef("--requested-by is required: the person who asked for it, as named in the policy")
+	case f.reason == "":
+		return usagef("--reason is required: people and auditors will read it")
+	case !f.host.given() && f.node == "":
+		return usagef("--node is required when the host is not read; or give --config, or --url and a token")
+	case !f.host.given() && f.strict:
+		return usagef("--strict is about what is read from the host: give --config, or --url and a token")
+	case f.unsigned && f.key.given():
+		return usagef("--unsigned and a key exclude each other")
+	case !f.unsigned && !f.key.given():
+		return usagef("with which key? Give --key FILE, or --agent-key FINGERPRINT, or --unsigned to sign elsewhere")
+	case f.audience == "":
+		return usagef("--audience is required: agent/ledger, as writ init printed it")
+	}
+	return f.host.check(cmd)
+}
+
+func (a *app) sign(ctx context.Context, f signFlags) error {
+	d, err := f.document(a.now())
+	if err != nil {
+		return err
+	}
+	var obstacle []string
+	if f.host.given() {
+		obstacle, err = a.fillFromHost(ctx, f, &d)
+	} else {
+		d.Expect, err = f.expect.expect()
+	}
+	if err != nil {
+		return err
+	}
+	if err := d.Check(); err != nil {
+		return a.signHint(f, err)
+	}
+	out := f.out
+	if out == "" {
+		out = fmt.Sprintf("%s-%d-%s.writ", d.Class, d.Target.Guest.VMID, string(d.Nonce)[:8])
+	}
+	for _, path := range []string{out, f.pae} {
+		if path == "" {
+			continue
+		}
+		if err := mustNotExist(path); err != nil {
+			return err
+		}
+	}
+
+	title := "You are about to sign this order. Once it has run, nothing brings back what is lost."
+	if f.unsigned {
+		title = "This is what there will be to sign. Once it has run, nothing brings back what is lost."
+	}
+	a.showOrder(title, d, obstacle)
+	if ok, err := a.agreed(ctx, f.yes || f.unsigned, "Sign it?"); err != nil || !ok {
+		return err
+	}
+	raw, err := a.seal(ctx, d, f)
+	if err != nil {
+		return err
+	}
+	return a.finishSign(f, d, raw, out, obstacle)
+}
+
+func (a *app) seal(ctx context.Context, d signedop.Document, f signFlags) ([]byte, error) {
+	if f.unsigned {
+		return signedop.Seal(d)
+	}
+	signer, done, err := f.key.open(ctx, a)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	return signedop.Seal(d, signer)
+}
+
+func (a *app) finishSign(f signFlags, d signedop.Document, raw []byte, out string, obstacle []string) error {
+	u, err := signedop.Parse(raw) // what a receiver will see
+	if err != nil {
+		return err
+	}
+	if f.pae != "" {
+		pae, err := signedop.PAEOf(raw)
+		if err != nil {
+			return err
+		}
+		if err := writeNew(f.pae, pae, 0o600); err != nil {
+			return err
+		}
+	}
+	if err := writeNew(out, raw, 0o600); err != nil {
+		if f.pae != "" {
+			_ = os.Remove(f.pae)
+		}
+		return err
+	}
+	res := signResult{
+		File: out, NonceShort: d.Nonce.Short(), Class: d.Class, Target: d.Target, Expect: d.Expect, Audience: d.Audience,
+		ExpiresAt: d.ExpiresAt, SHA256: u.Digest(), SignedBy: []string{}, PAE: f.pae, Obstacles: obstacle,
+	}
+	for _, s := range u.Signatures() {
+		res.SignedBy = append(res.SignedBy, s.KeyID)
+	}
+	return a.show(res, res.text)
+}
+
+func (r signResult) text(w io.Writer) {
+	if len(r.SignedBy) > 0 {
+		fmt.Fprintf(w, "%s: signed with %s.\nNext: writ cosign %s (if the role needs more people), then writ submit %s\n", r.File, r.SignedBy[0], r.File, r.File)
+		return
+	}
+	fmt.Fprintf(w, "%s: not signed yet.\n", r.File)
+	if r.PAE == "" {
+		fmt.Fprintf(w, "Next: writ cosign %s --key FILE, or --pae FILE for the bytes to sign elsewhere\n", r.File)
+		return
+	}
+	fmt.Fprintf(w, "Next: ssh-keygen -Y sign -n %s -f KEY %s\n      writ cosign %s --attach %s.sig --key-pub KEY.pub\n",
+		signedop.SSHNamespace, r.PAE, r.File, r.PAE)
+}

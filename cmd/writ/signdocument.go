@@ -1,0 +1,102 @@
+package main
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"time"
+
+	"writ/domain/op"
+	"writ/domain/signedop"
+)
+
+// document makes all of the document but what is expected of the guest.
+func (f signFlags) document(now time.Time) (signedop.Document, error) {
+	d := signedop.Document{
+		Version: signedop.Version, Audience: f.audience, Class: op.Class(f.class), Role: f.role,
+		RequestedBy: f.requestedBy, Reason: f.reason,
+		Target: op.Target{Node: f.node, Guest: &op.Guest{Type: op.QEMU, VMID: f.qemu}},
+	}
+	if f.lxc != 0 {
+		d.Target.Guest = &op.Guest{Type: op.LXC, VMID: f.lxc}
+	}
+	if f.purgeGiven {
+		d.Params.Purge = &f.purge
+	}
+	if f.forceGiven {
+		d.Params.Force = &f.force
+	}
+	if err := f.times(now, &d); err != nil {
+		return signedop.Document{}, err
+	}
+	if f.nonce == "" {
+		d.Nonce = drawNonce()
+		return d, nil
+	}
+	n, err := op.ParseNonce(f.nonce)
+	if err != nil {
+		return signedop.Document{}, usagef("--nonce: %v", err)
+	}
+	d.Nonce = n
+	return d, nil
+}
+
+func (f signFlags) times(now time.Time, d *signedop.Document) error {
+	d.NotBefore = now.UTC().Truncate(time.Second)
+	var err error
+	if f.notBefore != "" {
+		if d.NotBefore, err = parseTime("--not-before", f.notBefore); err != nil {
+			return err
+		}
+	}
+	if f.expiresAt != "" {
+		d.ExpiresAt, err = parseTime("--expires-at", f.expiresAt)
+		return err
+	}
+	if f.validFor < time.Second {
+		return usagef("--valid-for: %s is less than a second", f.validFor)
+	}
+	d.ExpiresAt = d.NotBefore.Add(f.validFor.Truncate(time.Second))
+	return nil
+}
+
+// parseTime reads a time as people write it in documents.
+func parseTime(flag, s string) (time.Time, error) {
+	t, err := time.Parse(time.RFC3339, s)
+	if err != nil || t.Nanosecond() != 0 {
+		return time.Time{}, usagef("%s: %q is not a time in whole seconds such as 2026-11-23T09:00:00Z", flag, s)
+	}
+	return t.UTC(), nil
+}
+
+// drawNonce makes 128 random bits. crypto/rand never fails: it ends the
+// program instead.
+func drawNonce() op.Nonce {
+	var b [16]byte
+	_, _ = rand.Read(b[:])
+	return op.Nonce(hex.EncodeToString(b[:]))
+}
+
+// signHint adds to what is wrong with a document how to put it right here.
+func (a *app) signHint(f signFlags, err error) error {
+	var bad *signedop.MalformedError
+	if !errors.As(err, &bad) {
+		return err
+	}
+	hints := map[string]string{
+		"expect.volumes":     "--expect-volume ID for each, or --no-volumes",
+		"expect.smbios_uuid": "--expect-smbios-uuid UUID",
+		"expect.name":        "--expect-name HOSTNAME",
+		"expect.macs":        "--expect-mac ADDRESS for each, or --no-macs",
+		"expect.digest":      "--expect-digest SHA1 or --expect-writ-id ID",
+		"audience":           "--audience AGENT/LEDGER",
+		"requested_by":       "--requested-by",
+		"role":               "--role",
+	}
+	hint, ok := hints[bad.Field]
+	if !ok || f.host.given() && bad.Field[0] == 'e' {
+		return fmt.Errorf("this can't be ordered: %w", err)
+	}
+	return fmt.Errorf("this can't be ordered: %w (give %s)", err, hint)
+}

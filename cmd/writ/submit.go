@@ -1,0 +1,243 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"writ/adapters/httpapi"
+	"writ/domain/op"
+	"writ/domain/signedop"
+)
+
+// Exit codes of submit beside the general ones.
+const (
+	exitInFlight      = 3 // on record, and not at its end yet
+	exitIndeterminate = 4 // may have taken effect: a person must look
+	exitRefused       = 5 // refused by the gate, or out of form
+	exitPrecondition  = 6 // the target is not as the writ expects
+	exitHostFailed    = 7 // the host refused, or its task failed
+	exitTryAgain      = 8 // undecided: the same writ may be sent again
+)
+
+type submitFlags struct {
+	client clientFlags
+	intent string
+	wait   time.Duration
+	retry  time.Duration
+}
+
+func newSubmitCmd(a *app) *cobra.Command {
+	var f submitFlags
+	cmd := &cobra.Command{
+		Use:   "submit FILE.writ",
+		Short: "Deliver a writ to the service",
+		Long: `Delivers a writ, exactly the bytes of the file. The same writ may be delivered as
+often as you like: it takes effect at most once. It is sent once, unless --retry lets
+it be sent again while the service can't be reached or asks for patience, which is
+safe for that reason.
+
+Exit codes:
+  0  it has taken effect, now or before
+  1  it could not be delivered, or the service is at fault
+  2  the command line is wrong
+  3  it is on record and under way, and was not at its end when the wait was over
+  4  indeterminate: it may have taken effect; a person must look
+  5  refused: the gate's reason is shown, or the writ is malformed, or its nonce spent
+  6  the target is not as the writ expects it; nothing was done
+  7  the host refused, or its task failed; the effect is shown
+  8  undecided: the service or the host can't be reached, or the queue is full;
+     deliver the same writ again`,
+		Args: oneArg("the writ"),
+		RunE: func(cmd *cobra.Command, args []string) error { return a.submit(cmd.Context(), f, args[0]) },
+	}
+	f.client.register(cmd)
+	fl := cmd.Flags()
+	fl.StringVar(&f.intent, "intent", "", "file with the intent as JSON (default: what the writ itself says)")
+	fl.DurationVar(&f.wait, "wait", 30*time.Second, "how long to wait for the end of the op, at most 5m; 0 does not wait")
+	fl.DurationVar(&f.retry, "retry", 0, "for how long to send it again while it is undecided")
+	return cmd
+}
+
+// A delivery is the body of a submission.
+type delivery struct {
+	Intent   op.Intent `json:"intent"`
+	Envelope []byte    `json:"envelope"` // base64 in JSON
+}
+
+func (a *app) submit(ctx context.Context, f submitFlags, path string) error {
+	if f.wait < 0 || f.wait > httpapi.MaxWait {
+		return usagef("--wait: %s is not from 0s to %s", f.wait, httpapi.MaxWait)
+	}
+	if f.retry < 0 {
+		return usagef("--retry: %s is negative", f.retry)
+	}
+	d, err := readDelivery(path, f.intent)
+	if err != nil {
+		return err
+	}
+	c, err := f.client.open()
+	if err != nil {
+		return err
+	}
+	result := c.submit(ctx, d, f.wait)
+	if f.retry > 0 {
+		result = a.submitAgain(ctx, c, d, f, result)
+	}
+	if err := a.show(result, result.text); err != nil {
+		return err
+	}
+	if result.code != exitOK {
+		return &toldError{result.code}
+	}
+	return nil
+}
+
+func readDelivery(path, intentPath string) (delivery, error) {
+	if intentPath == "" {
+		raw, u, err := readWrit(path)
+		if err != nil {
+			return delivery{}, err
+		}
+		return delivery{Intent: u.UnverifiedDocument().Intent(), Envelope: raw}, nil
+	}
+	// With an intent of its own, whatever the file holds is the service's to
+	// judge.
+	raw, err := readBounded(path, signedop.MaxEnvelopeBytes)
+	if err != nil {
+		return delivery{}, err
+	}
+	text, err := readBounded(intentPath, maxYAMLBytes)
+	if err != nil {
+		return delivery{}, err
+	}
+	d := delivery{Envelope: raw}
+	if err := op.Unmarshal(text, &d.Intent); err != nil {
+		return delivery{}, fmt.Errorf("intent %s: %w", intentPath, err)
+	}
+	return d, nil
+}
+
+// A submitted is what submit tells: the service's answer or its problem, or
+// that there was none.
+type submitted struct {
+	Answer  *httpapi.Answer  `json:"answer,omitempty"`
+	Problem *httpapi.Problem `json:"problem,omitempty"`
+	Error   string           `json:"error,omitempty"` // nobody answered
+	Tries   int              `json:"tries"`
+
+	code  int
+	again time.Duration // how long the service asks to wait
+}
+
+func (c *client) submit(ctx context.Context, d delivery, wait time.Duration) submitted {
+	// The service answers when the wait is over. Only one that is gone does not.
+	ctx, cancel := context.WithTimeout(ctx, wait+2*time.Minute)
+	defer cancel()
+	out := submitted{Tries: 1}
+	r, err := c.do(ctx, http.MethodPost, "/v1/ops?wait="+wait.String(), d)
+	switch {
+	case err != nil:
+		out.Error, out.code = err.Error(), exitTryAgain
+	case r.problem != nil:
+		out.Problem, out.code, out.again = r.problem, problemCode(r.problem), r.retryAfter
+	default:
+		out.Answer = new(httpapi.Answer)
+		if err := json.Unmarshal(r.body, out.Answer); err != nil {
+			return submitted{Tries: 1, Error: "the answer can't be read: " + err.Error(), code: exitTryAgain}
+		}
+		out.code = answerCode(r.status, out.Answer.Outcome)
+	}
+	return out
+}
+
+func answerCode(status int, outcome string) int {
+	switch {
+	case status == http.StatusOK:
+		return exitOK
+	case outcome == "indeterminate":
+		return exitIndeterminate
+	default:
+		return exitInFlight
+	}
+}
+
+func problemCode(p *httpapi.Problem) int {
+	switch p.Status {
+	case http.StatusForbidden, http.StatusConflict, http.StatusUnprocessableEntity:
+		if p.Reason == "scope-missing" || p.Reason == "bad-request" {
+			return exitFailed // the caller's mistake, and none of the writ
+		}
+		return exitRefused
+	case http.StatusPreconditionFailed:
+		return exitPrecondition
+	case http.StatusFailedDependency:
+		return exitHostFailed
+	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
+		return exitTryAgain
+	default:
+		return exitFailed
+	}
+}
+
+// submitAgain sends the same writ again while that may help and the time
+// lasts.
+func (a *app) submitAgain(ctx context.Context, c *client, d delivery, f submitFlags, last submitted) submitted {
+	ctx, cancel := context.WithTimeout(ctx, f.retry)
+	defer cancel()
+	pause := 250 * time.Millisecond
+	for tries := 1; last.code == exitTryAgain; tries++ {
+		if (systemClock{}).Wait(ctx, max(pause, last.again)) != nil {
+			break
+		}
+		pause = min(2*pause, 15*time.Second)
+		// The time for trying bounds the beginning of a try, not its end: an
+		// answer that is under way is worth waiting for.
+		last = c.submit(context.WithoutCancel(ctx), d, f.wait)
+		last.Tries = tries + 1
+	}
+	return last
+}
+
+func (s submitted) text(w io.Writer) {
+	w = plainWriter{w}
+	switch {
+	case s.Answer != nil:
+		s.answerText(w, s.Answer)
+	case s.Problem != nil:
+		s.problemText(w, s.Problem)
+	default:
+		fmt.Fprintf(w, "undecided: %s\nDeliver the same writ again; it takes effect at most once.\n", s.Error)
+	}
+}
+
+func (s submitted) answerText(w io.Writer, a *httpapi.Answer) {
+	fmt.Fprintf(w, "%s: %s\n", a.Outcome, a.Detail)
+	row := func(name, value string) {
+		if value != "" {
+			fmt.Fprintf(w, "  %-9s %s\n", name, value)
+		}
+	}
+	row("op", fmt.Sprintf("%s, attempt %d", a.OpID, a.Attempt))
+	row("nonce", a.NonceShort)
+	row("state", fmt.Sprintf("%s since %s", a.State, a.Since.Format(time.RFC3339)))
+	row("upid", a.UPID)
+}
+
+func (s submitted) problemText(w io.Writer, p *httpapi.Problem) {
+	fmt.Fprintf(w, "%s: %s\n", p.Reason, p.Detail)
+	for _, e := range p.Errors {
+		fmt.Fprintf(w, "  %s: %s\n", e.Location, e.Message)
+	}
+	if p.OpID != "" {
+		fmt.Fprintf(w, "  op        %s, attempt %d, %s\n", p.OpID, p.Attempt, p.State)
+	}
+	if p.Effect != "" {
+		fmt.Fprintf(w, "  effect    %s\n", p.Effect)
+	}
+}
