@@ -27,7 +27,7 @@ type checkpoint struct {
 
 // A mark identifies one event of a ledger.
 type mark struct {
-	Stream   []byte              `json:"stream"` // in base64: a name need not be text
+	Stream   []byte              `json:"stream"` // in base64: what a damaged store gives as a name need not be text
 	Revision eventstore.Revision `json:"revision"`
 	Position eventstore.Position `json:"position"`
 	ID       string              `json:"id"`
