@@ -185,7 +185,13 @@ func (d *guestDestroy) Probe(ctx context.Context, announced *op.Launching, exitS
 	if err != nil {
 		return engine.Finding{}, fmt.Errorf("probe: %w", err)
 	}
-	p := probe{host: d.host, guest: a.guest, before: announced.Observed, ended: exitStatus, log: log}
+	query, err := url.ParseQuery(a.request.Query)
+	if err != nil {
+		return engine.Finding{}, fmt.Errorf("probe %s: the announced query %q can't be read", announced.Target, clip(a.request.Query))
+	}
+	p := probe{
+		host: d.host, guest: a.guest, before: announced.Observed, forced: query.Get("force") == "1", ended: exitStatus, log: log,
+	}
 	f, err := p.run(ctx)
 	if err != nil {
 		return engine.Finding{}, fmt.Errorf("probe %s: %w", announced.Target, err)

@@ -2,8 +2,10 @@ package proxmox_test
 
 import (
 	"errors"
+	"net"
 	"strings"
 	"testing"
+	"time"
 
 	"writ/adapters/proxmox"
 	"writ/domain/engine"
@@ -121,5 +123,22 @@ func TestLaunchGoesStraightToTheNode(t *testing.T) {
 	}
 	if got := front.requests(); len(got) != 0 {
 		t.Errorf("the front node got %q", got)
+	}
+}
+
+// A launch that does not get its connection soon is given up before anything
+// is sent: by then the look at the guest that it rests on is old.
+func TestLaunchDoesNotWaitForAConnection(t *testing.T) {
+	t.Parallel()
+	ln, err := net.Listen("tcp", "127.0.0.1:0") // takes connections and never says a word
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = ln.Close() }()
+	h := newHost(t, proxmox.Config{BaseURL: "https://" + ln.Addr().String()})
+	began := time.Now()
+	_, err = h.GuestDestroy().Launch(t.Context(), launching(vm105, ""))
+	if took, most := time.Since(began), engine.DefaultPace().StaleLook; !engine.IsDefinite(err) || took > most {
+		t.Errorf("got %v after %s, want a definite error within %s", err, took, most)
 	}
 }

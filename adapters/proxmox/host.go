@@ -56,8 +56,8 @@ func New(c Config, log *slog.Logger) (*Host, error) {
 		token: c.TokenID, pollTimeout: c.PollTimeout, launchTimeout: c.LaunchTimeout, log: log,
 		nodes:    make(map[string]endpoint),
 		launched: make(map[string]bool),
-		reads:    newTransport(tlsConf.Clone()),
-		writes:   newTransport(tlsConf.Clone()),
+		reads:    newTransport(tlsConf.Clone(), readConnect),
+		writes:   newTransport(tlsConf.Clone(), launchConnect),
 	}
 	// A connection that was used before may be dead, and a request written to
 	// it lost or not, nobody knows. A mutating one gets a new connection.

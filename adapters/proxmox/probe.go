@@ -21,6 +21,7 @@ type probe struct {
 	host   *Host
 	guest  op.Guest
 	before op.Observed
+	forced bool   // the request asks to stop a running container first
 	ended  string // the task's exit status, if known
 	log    []string
 }
@@ -111,12 +112,32 @@ func (p *probe) compare(ctx context.Context, now op.Observed, quorate bool) (eng
 		reasons = append(reasons, "it no longer has these volumes, and they are gone: "+strings.Join(moved, ", "))
 	}
 	reasons = append(reasons, vols.reasons...)
+	stopped, err := p.stopped(ctx, now)
+	if err != nil {
+		return engine.Finding{}, err
+	}
+	if stopped {
+		// Of the effects of a destroy with force this is the first, and it
+		// leaves no trace in configuration or volumes.
+		reasons = append(reasons, "it was running and is stopped now, as the request asked for first")
+	}
 	if len(reasons) > 1 {
 		return finding(op.EffectUnknown, nil, reasons...), nil
 	}
 	return finding(op.EffectNone, nil, still,
 		"its configuration is unchanged, to the byte (digest "+now.Digest+"), and not locked",
 		fmt.Sprintf("all %d volumes that it had are there", len(p.before.Volumes))), nil
+}
+
+// stopped tells whether a container that was to be stopped first is.
+func (p *probe) stopped(ctx context.Context, now op.Observed) (bool, error) {
+	if !p.forced || p.before.Status != "running" {
+		return false, nil
+	}
+	if err := p.host.readStatus(ctx, p.guest, &now); err != nil {
+		return false, err
+	}
+	return now.Status != "running", nil
 }
 
 // doubts are what keeps a guest that is still there from being untouched.
@@ -152,6 +173,12 @@ func (p *probe) gone(ctx context.Context, taken []string, reason string) engine.
 	vols := p.host.findVolumes(ctx, p.before.Node, p.guest.VMID, look)
 	residue := vols.there
 	reasons := append([]string{reason}, vols.reasons...)
+	if len(residue) > 0 && taken == nil {
+		if why := p.whose(ctx); why != "" {
+			reasons = append(reasons, "listed are "+strings.Join(residue, ", ")+", but "+why)
+			residue = nil
+		}
+	}
 	for _, line := range p.log {
 		for _, form := range []*regexp.Regexp{unremovedForm, unknownForm} {
 			m := form.FindStringSubmatch(line)
@@ -167,4 +194,18 @@ func (p *probe) gone(ctx context.Context, taken []string, reason string) engine.
 	}
 	slices.Sort(residue)
 	return finding(op.EffectDone, residue, reasons...)
+}
+
+// whose tells why volumes of the VMID that are still listed may not be those of
+// the guest that is gone; empty if they are. Who clears away what is called left
+// behind must not hit the VMID's next guest.
+func (p *probe) whose(ctx context.Context) string {
+	free, err := p.host.isFree(ctx, p.host.front, p.guest.VMID)
+	switch {
+	case err != nil:
+		return "it can't be told whose: " + err.Error()
+	case !free:
+		return fmt.Sprintf("VMID %d is in use again, and they may be its new guest's", p.guest.VMID)
+	}
+	return ""
 }

@@ -131,6 +131,9 @@ func TestProbe(t *testing.T) {
 		{"VMID used again, an old volume left", map[string]answer{config107: data(strings.Replace(config("b", "2", ""), "disk-0", "disk-8", 1)), content0: listing(disk0, "local-lvm:vm-107-disk-8")}, ok, nil, op.EffectDone, []string{disk0}, "left behind"},
 		{"VMID used again, no quorum", map[string]answer{config107: data(config("b", "2", "")), clusterNow: data(notQuorate)}, ok, nil, op.EffectUnknown, nil, "not quorate"},
 		{"VMID used again by a container", map[string]answer{config107: missing107, resources: data("[" + row("lxc", 107, "pve2") + "]"), content0: listing(), content1: listing()}, ok, nil, op.EffectDone, nil, "type lxc"},
+		{"VMID used again by a container that has the volume's name", map[string]answer{config107: missing107, resources: data("[" + row("lxc", 107, "pve1") + "]"), content0: listing(disk0), content1: listing()}, ok, nil, op.EffectDone, nil, "in use again"},
+		{"VMID used again while volumes were listed", map[string]answer{nextid107: inTurn(free107, taken107), content0: listing(disk0), content1: listing()}, ok, nil, op.EffectDone, nil, "in use again"},
+		{"gone, a volume listed, and the VMID can't be asked for again", map[string]answer{nextid107: inTurn(free107, bare(596, "Connection timed out")), content0: listing(disk0), content1: listing()}, ok, nil, op.EffectDone, nil, "can't be told whose"},
 		{"only the uuid differs", map[string]answer{config107: data(strings.Replace(config("a", "2", ""), "uuid=aaaaaaaa", "uuid=bbbbbbbb", 1))}, "", nil, op.EffectUnknown, nil, "can't be told"},
 		{"restored: same uuid, new generation", map[string]answer{config107: data(strings.Replace(config("a", "2", ""), `"vmgenid":"aaaaaaaa`, `"vmgenid":"bbbbbbbb`, 1))}, ok, nil, op.EffectUnknown, nil, "can't be told"},
 		{"restored half-way: nothing to tell it by", map[string]answer{config107: data(`{"memory":"128","digest":"` + strings.Repeat("3", 40) + `"}`)}, "", nil, op.EffectUnknown, nil, "nothing to tell it by"},
@@ -261,5 +264,35 @@ func TestPrecedesEffect(t *testing.T) {
 		if got := d.PrecedesEffect(text); got != want {
 			t.Errorf("%q: got %v, want %v", text, got, want)
 		}
+	}
+}
+
+// A destroy with force stops a container before anything else. One that was
+// running and is not any more was not left untouched.
+func TestProbeForcedStop(t *testing.T) {
+	before := op.Observed{
+		Found: true, Node: "pve1", Type: op.LXC, VMID: 107, Name: "ct", MACs: []string{"BC:24:11:00:00:0A"},
+		Volumes: []string{disk0}, Digest: strings.Repeat("1", 40), Status: "running",
+	}
+	conf := data(fmt.Sprintf(`{"hostname":"ct","rootfs":"%s,size=8G","net0":"name=eth0,hwaddr=BC:24:11:00:00:0A","digest":%q}`, disk0, before.Digest))
+	status := func(s string) answer { return data(fmt.Sprintf(`{"status":%q,"ha":{"managed":0}}`, s)) }
+	for _, c := range []struct {
+		name, query string
+		status      answer
+		want        op.Effect // none if the host can't be asked
+	}{
+		{"still running", "force=1", status("running"), op.EffectNone},
+		{"stopped", "force=1", status("stopped"), op.EffectUnknown},
+		{"can't be asked", "force=1", bare(596, "Connection timed out"), ""},
+		{"stopped, without force", "force=0", status("stopped"), op.EffectNone},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := newRawHost(t).on(clusterNow, data(quorate)).on(nextid107, taken107).
+				on("GET /nodes/pve1/lxc/107/config", conf).on("GET /nodes/pve1/lxc/107/status/current", c.status).on(content0, listing(disk0))
+			f, err := r.host().GuestDestroy().Probe(t.Context(), launching(before, c.query), "unexpected status", nil)
+			if (err != nil) != (c.want == "") || f.Evidence.Effect != c.want {
+				t.Errorf("got %+v, %v, want %q", f, err, c.want)
+			}
+		})
 	}
 }

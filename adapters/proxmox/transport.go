@@ -24,18 +24,27 @@ const (
 	maxErrorReply  = 64 << 10
 )
 
+// Bounds of the two steps to a connection. A launch is given little time: it
+// follows from a look at the guest, and a VMID is used again within seconds, so
+// a request that leaves a minute late may find another guest there. Until there
+// is a connection giving up is proof that nothing was sent.
+const (
+	readConnect   = 30 * time.Second
+	launchConnect = 4 * time.Second
+)
+
 // newTransport makes a transport that takes nothing from the environment and
 // speaks HTTP/1.1 only, which is all that Proxmox VE does. (Over HTTP/2
 // net/http repeats requests on its own judgement.)
-func newTransport(tlsConf *tls.Config) *http.Transport {
+func newTransport(tlsConf *tls.Config, connect time.Duration) *http.Transport {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
-	dialer := &net.Dialer{Timeout: 30 * time.Second, KeepAlive: 15 * time.Second}
+	dialer := &net.Dialer{Timeout: connect, KeepAlive: 15 * time.Second}
 	return &http.Transport{
 		Proxy:                  nil,
 		DialContext:            dialer.DialContext,
 		TLSClientConfig:        tlsConf,
-		TLSHandshakeTimeout:    30 * time.Second,
+		TLSHandshakeTimeout:    connect,
 		Protocols:              protocols,
 		DisableCompression:     true,
 		MaxIdleConnsPerHost:    4,

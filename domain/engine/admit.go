@@ -27,7 +27,7 @@ func (j *Job) onOpRead(now time.Time, in OpRead) Command {
 	case in.Err != nil:
 		return j.finish(Answer{
 			Outcome: Unavailable, Nonce: j.unverified.Nonce(),
-			Detail: fmt.Sprintf("the ledger could not be read: %v; deliver the same writ again", in.Err),
+			Detail: fmt.Sprintf("the ledger could not be read: %s; deliver the same writ again", shown(j.unverified.Nonce(), in.Err)),
 		})
 	}
 	j.op = in.Op
@@ -85,9 +85,9 @@ func (j *Job) refuse(now time.Time, d gate.Decision) Command {
 	j.answer = Answer{Outcome: RefusedByGate, Reason: d.Reason, Detail: d.Detail, State: j.op.State, OpID: j.op.OpID, Attempt: j.op.Attempt}
 	r := op.Refused{
 		Agent: j.who.Site.Agent, Instance: j.who.Instance, At: now.UTC(),
-		Reason: string(d.Reason), Detail: d.Detail,
+		Reason: string(d.Reason), Detail: text(d.Detail),
 		EnvelopeSHA256: op.DigestOf(j.sub.Envelope),
-		Intent:         j.sub.Intent, SubmittedBy: j.sub.SubmittedBy,
+		Intent:         refused(j.sub.Intent), SubmittedBy: brief(j.sub.SubmittedBy),
 	}
 	if j.policy != nil {
 		r.PolicySerial = j.policy.Serial()

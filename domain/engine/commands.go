@@ -125,10 +125,12 @@ type (
 		NoExecutor bool
 		Err        error
 	}
-	// LaunchDone is as Executor.Launch answered.
+	// LaunchDone is as Executor.Launch answered; or, Stopping, nothing was sent
+	// and nothing will be.
 	LaunchDone struct {
-		UPID string
-		Err  error
+		UPID     string
+		Err      error
+		Stopping bool
 	}
 	// TaskAsked has Err set if the host could not be asked. PrecedesEffect is the
 	// executor's word on the exit status.

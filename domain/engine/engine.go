@@ -157,11 +157,11 @@ func (e *Engine) Wait(ctx context.Context, n op.Nonce) Answer {
 	for {
 		e.mu.Lock()
 		l := e.live[n]
-		left, wasLeft := e.left[n]
+		left := e.left[n]
 		e.mu.Unlock()
 		if l == nil {
-			a := e.Status(context.WithoutCancel(ctx), n)
-			if a.Outcome == InFlight && wasLeft {
+			a := e.lastLook(ctx, n)
+			if a.Outcome == InFlight && a.OpID == left.OpID {
 				return left
 			}
 			if a.Outcome != InFlight || e.cfg.Clock.Wait(ctx, watchInterval) != nil {
@@ -171,11 +171,22 @@ func (e *Engine) Wait(ctx context.Context, n op.Nonce) Answer {
 		}
 		select {
 		case <-l.done:
-			return l.answer
+			if l.answer.Outcome != Indeterminate {
+				return l.answer
+			}
+			// If another writer has the op now, it may have ended it.
 		case <-ctx.Done():
-			return e.Status(context.WithoutCancel(ctx), n)
+			return e.lastLook(ctx, n)
 		}
 	}
+}
+
+// lastLook tells how an op stands even if ctx has ended, but not however long
+// that takes.
+func (e *Engine) lastLook(ctx context.Context, n op.Nonce) Answer {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), e.cfg.AppendTimeout)
+	defer cancel()
+	return e.Status(ctx, n)
 }
 
 // Status tells how an op stands on record.
@@ -186,15 +197,15 @@ func (e *Engine) Status(ctx context.Context, n op.Nonce) Answer {
 	case errors.As(err, &corrupt):
 		return Answer{Outcome: Corrupt, Nonce: n, Detail: err.Error()}
 	case err != nil:
-		return Answer{Outcome: Unavailable, Nonce: n, Detail: "the ledger could not be read: " + err.Error()}
+		return Answer{Outcome: Unavailable, Nonce: n, Detail: "the ledger could not be read: " + shown(n, err)}
 	}
 	return AnswerFor(&o)
 }
 
-// Stop ends the engine: nothing new is taken, ops that wait for their turn end
-// as interrupted, and whoever is launching or following is given until ctx
-// ends to come to an end; after that it is left in flight on record. Tasks run
-// on at the host either way.
+// Stop ends the engine: nothing new is taken or launched, ops that were not
+// sent yet end as interrupted, and whoever is launching or following is given
+// until ctx ends to come to an end; after that it is left in flight on record.
+// Tasks run on at the host either way.
 func (e *Engine) Stop(ctx context.Context) error {
 	e.mu.Lock()
 	e.closed = true
@@ -209,24 +220,27 @@ func (e *Engine) Stop(ctx context.Context) error {
 	}()
 	select {
 	case <-ended:
-		return nil
 	case <-ctx.Done():
+		e.halt()
+		<-ended
 	}
-	e.halt()
-	<-ended
+	e.flushCounts() //nolint:contextcheck // what was refused meanwhile is recorded even if the caller has no patience left
 	return nil
 }
 
 func (e *Engine) flushRefusals() {
 	for {
-		err := e.cfg.Clock.Wait(e.stopping, refusalsCounted)
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(e.running), e.cfg.AppendTimeout)
-		if ferr := e.refusals.flush(ctx, e.cfg.Clock.Now()); ferr != nil {
-			e.cfg.Log.Error("counts of refusals could not be recorded", "err", ferr)
+		if e.cfg.Clock.Wait(e.stopping, refusalsCounted) != nil {
+			return // Stop flushes last
 		}
-		cancel()
-		if err != nil {
-			return
-		}
+		e.flushCounts()
+	}
+}
+
+func (e *Engine) flushCounts() {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(e.running), e.cfg.AppendTimeout)
+	defer cancel()
+	if err := e.refusals.flush(ctx, e.cfg.Clock.Now()); err != nil {
+		e.cfg.Log.Error("counts of refusals could not be recorded", "err", err)
 	}
 }

@@ -35,6 +35,9 @@ func (j *Job) onTask(now time.Time, in TaskAsked) Command {
 		j.forgotten = true
 		return j.probe()
 	case TaskEnded:
+	default:
+		// A state that is none: the task may be running.
+		return j.pause(j.pace.HostRetry, j.pace.HostRetryMax, j.ask())
 	}
 	j.exitStatus, j.log = text(in.Task.ExitStatus), lines(in.Task.Log)
 	if !saidOK(j.exitStatus) && in.PrecedesEffect {

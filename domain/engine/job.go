@@ -60,6 +60,7 @@ const (
 	phaseLookFacts
 	phaseLookTarget
 	phaseAnnounce
+	phaseReread
 	phaseLaunch
 	phaseRunning
 	phaseFollow
@@ -86,8 +87,7 @@ type Job struct {
 	decision  gate.Decision
 	facts     op.Facts
 
-	seen       op.Observed
-	seenAt     time.Time
+	lookFrom   time.Time // when the last look at the target began
 	exitStatus string
 	log        []string
 	forgotten  bool
@@ -101,9 +101,10 @@ type Job struct {
 	answer  Answer     // to give after a refusal is recorded
 }
 
-// NewJob prepares a job. draw gives 128 fresh random bits each time.
+// NewJob prepares a job. draw gives 128 fresh random bits each time. The
+// submission is copied: the caller may use what it points to again.
 func NewJob(who Identity, pace Pace, draw func() op.Claim, sub Submission) *Job {
-	return &Job{who: who, pace: pace, draw: draw, sub: sub}
+	return &Job{who: who, pace: pace, draw: draw, sub: sub.clone()}
 }
 
 // Claimed tells whether this job's OpStarted is on record: from then on the
@@ -135,11 +136,17 @@ func (j *Job) Step(now time.Time, in Result) Command {
 	if j.waiting {
 		if _, ok := in.(Paused); ok {
 			j.waiting = false
+			if j.phase == phaseLookTarget {
+				j.lookFrom = now
+			}
 			return j.resume
 		}
 	}
 	switch in := in.(type) {
 	case OpRead:
+		if j.phase == phaseReread {
+			return j.onReread(now, in)
+		}
 		return j.onOpRead(now, in)
 	case PolicyRead:
 		return j.onPolicy(now, in)
@@ -206,6 +213,10 @@ func (j *Job) header(now time.Time) op.Header {
 // put gives the command that appends an event, after the state machine agreed.
 func (j *Job) put(p phase, e op.Event) Command {
 	rec, after, err := j.op.Propose(e)
+	if err != nil && p == phaseAnnounce {
+		// What was seen has no form in which it could be on record.
+		return j.failUnannounced(op.HeaderOf(e).At, err)
+	}
 	if err != nil {
 		// The steps of this package and the table in op disagree. Nothing was
 		// appended; the op stays as it is on record.
@@ -231,6 +242,9 @@ func (j *Job) onAppend(now time.Time, in AppendDone) Command {
 		// Somebody else moved the op on. Nothing of ours is on record.
 		return j.readOp()
 	}
+	if j.phase == phaseAnnounce && in.Outcome == AppendRefused {
+		return j.failUnannounced(now, in.Err)
+	}
 	return j.onAppendLost(in)
 }
 
@@ -242,6 +256,9 @@ func (j *Job) onRecord(now time.Time) Command {
 		j.claimed = true
 		return j.to(phaseTurn, AwaitTurn{Key: j.sub.Intent.Target.Key()})
 	case phaseAnnounce:
+		if j.tries > 0 {
+			return j.to(phaseReread, ReadOp{Nonce: j.op.Nonce})
+		}
 		return j.launch(now)
 	case phaseRunning:
 		return j.follow()
@@ -261,6 +278,13 @@ func (j *Job) onAppendLost(in AppendDone) Command {
 	if j.claimed {
 		a.Outcome = Indeterminate
 	}
-	a.Detail = fmt.Sprintf("%s could not be put on record: %v", j.pending.Type, in.Err)
+	a.Detail = fmt.Sprintf("%s could not be put on record: %s", j.pending.Type, shown(j.op.Nonce, in.Err))
 	return j.finish(a)
+}
+
+// failUnannounced ends an attempt whose announcement can never be on record,
+// for its form or size. Without it nothing is sent.
+func (j *Job) failUnannounced(now time.Time, err error) Command {
+	return j.fail(now, op.KindPrecondition, op.EffectNone,
+		"what was seen of the target can't be put on record, so nothing was sent: "+shown(j.op.Nonce, err), nil)
 }

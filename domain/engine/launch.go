@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -12,9 +13,14 @@ import (
 // have changed while the op waited: the policy, the time, the target.
 func (j *Job) onTurn(now time.Time, in TurnCame) Command {
 	if in.Stopping {
-		return j.fail(now, op.KindInterrupted, op.EffectNone, "the service is stopping; nothing was sent. Deliver the writ again", nil)
+		return j.interrupted(now)
 	}
 	return j.to(phaseLookPolicy, ReadPolicy{})
+}
+
+// interrupted ends an attempt that the end of the service came before.
+func (j *Job) interrupted(now time.Time) Command {
+	return j.fail(now, op.KindInterrupted, op.EffectNone, "the service is stopping; nothing was sent. Deliver the writ again", nil)
 }
 
 // onLookPolicy takes the newest policy. Permit, once the facts are read, takes
@@ -34,6 +40,7 @@ func (j *Job) onLookFacts(now time.Time, in FactsRead) Command {
 	if d := gate.Permit(now, j.policy, j.who.Site, j.authentic, in.Facts); !d.Allowed() {
 		return j.refuseLate(now, d)
 	}
+	j.lookFrom = now
 	return j.to(phaseLookTarget, Observe{Intent: j.sub.Intent})
 }
 
@@ -61,7 +68,6 @@ func (j *Job) onObserved(now time.Time, in HostObserved) Command {
 	case in.Err != nil:
 		return j.lookAgain(now, op.KindPrecondition, "the target could not be looked at", in.Err, Observe{Intent: intent})
 	}
-	j.seen, j.seenAt = in.Seen, now
 	if why := unmet(j.document(), in.Seen); len(why) > 0 {
 		return j.fail(now, op.KindPrecondition, op.EffectNone, sentence(why), &op.Evidence{Effect: op.EffectNone, Reasons: why})
 	}
@@ -71,6 +77,23 @@ func (j *Job) onObserved(now time.Time, in HostObserved) Command {
 	})
 }
 
+// onReread goes on after an announcement that took several tries. It may have
+// been on record since the first: a store answers a repeated append as it did
+// the first one, even if others have gone on from there. Whoever did may have
+// concluded that nothing was ever sent, and then nothing may be.
+func (j *Job) onReread(now time.Time, in OpRead) Command {
+	var corrupt *op.CorruptStreamError
+	switch {
+	case errors.As(in.Err, &corrupt):
+		return j.indeterminate("the announcement is on record, but its stream can't be read; nothing was sent: " + corrupt.Error())
+	case in.Err != nil:
+		return j.pause(j.pace.AppendRetry, j.pace.AppendRetryMax, ReadOp{Nonce: j.op.Nonce})
+	case in.Op.Tail != j.op.Tail:
+		return j.indeterminate("another writer has moved the op on since it was announced; nothing was sent by this one")
+	}
+	return j.launch(now)
+}
+
 // launch sends the request that is now durably announced. If the process dies
 // on this line, the record says launching and recovery asks the host what
 // became of it; it never sends again.
@@ -78,7 +101,7 @@ func (j *Job) launch(now time.Time) Command {
 	// Making the announcement durable may have taken long, and what was true
 	// when the target was looked at may be so no more. This job is the only
 	// one that can send this request, and it has not: effect none is certain.
-	if age := now.Sub(j.seenAt); age > j.pace.StaleLook || age < 0 {
+	if age := j.lookAge(now); age > j.pace.StaleLook || age < 0 {
 		return j.fail(now, op.KindPrecondition, op.EffectNone, fmt.Sprintf(
 			"the last look at the target was %s old when the announcement was on record, %s are allowed; nothing was sent. Deliver the writ again",
 			age.Round(time.Millisecond), j.pace.StaleLook), nil)
@@ -90,8 +113,22 @@ func (j *Job) launch(now time.Time) Command {
 	return j.to(phaseLaunch, Launch{Announced: j.op.Launching})
 }
 
+// lookAge is how long ago the last look at the target began, as its identity
+// is what a look reads first. A machine that slept meanwhile knows that by its
+// wall clock alone, one whose wall clock was set back by the other: the less
+// welcome of the two counts.
+func (j *Job) lookAge(now time.Time) time.Duration {
+	age, byWall := now.Sub(j.lookFrom), now.Round(0).Sub(j.lookFrom.Round(0))
+	if byWall < 0 {
+		return byWall
+	}
+	return max(age, byWall)
+}
+
 func (j *Job) onLaunch(now time.Time, in LaunchDone) Command {
 	switch {
+	case in.Stopping:
+		return j.interrupted(now)
 	case in.Err == nil:
 		// The host has taken it. If this append is never made, recovery finds
 		// the task by what was announced.

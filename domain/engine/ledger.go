@@ -15,6 +15,9 @@ import (
 func LoadOp(ctx context.Context, store eventstore.Reader, ledger eventstore.LedgerID, n op.Nonce) (op.Op, error) {
 	o, err := op.Fold(string(ledger), n, Records(store.ReadStream(ctx, eventstore.StreamID(n.Stream()), 0)))
 	if errors.Is(err, eventstore.ErrStreamNotFound) {
+		if o.Tail.Next > 0 {
+			return o, &op.CorruptStreamError{Stream: n.Stream(), Revision: o.Tail.Next, Why: "the stream was deleted while it was read"}
+		}
 		return op.New(string(ledger), n), nil
 	}
 	var corrupt *eventstore.CorruptError

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 
 	"writ/domain/eventstore"
@@ -18,7 +19,9 @@ type PolicyBook struct {
 	journal *journal
 	who     Identity
 	clock   Clock
-	current atomic.Pointer[gate.Policy]
+
+	enforcing sync.Mutex // held by Enforce: the last one on record is the last one applied
+	current   atomic.Pointer[gate.Policy]
 }
 
 // Errors of a PolicyBook.
@@ -44,6 +47,8 @@ func (b *PolicyBook) Enforce(ctx context.Context, doc gate.PolicyDocument, sourc
 	if _, err := gate.Compile(doc, 1); err != nil {
 		return nil, err
 	}
+	b.enforcing.Lock()
+	defer b.enforcing.Unlock()
 	if p, err := b.sameAsNewest(ctx, doc); p != nil || err != nil {
 		return p, err
 	}

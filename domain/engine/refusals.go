@@ -51,7 +51,9 @@ func (r *refusals) admit(now time.Time, reason string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !r.last.IsZero() {
-		r.tokens = min(refusalBurst, r.tokens+now.Sub(r.last).Seconds()*refusalsPerSec)
+		// A clock that was set back takes no tokens away.
+		passed := max(0, now.Sub(r.last).Seconds())
+		r.tokens = min(refusalBurst, r.tokens+passed*refusalsPerSec)
 	}
 	r.last = now
 	if r.tokens >= 1 {

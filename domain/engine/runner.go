@@ -27,6 +27,11 @@ type liveJob struct {
 //nolint:contextcheck // from the claim on, the engine's life bounds the work and not the caller's
 func (e *Engine) run(caller context.Context, l *liveJob) {
 	defer e.end(l)
+	asking, cancel := context.WithCancel(caller)
+	defer cancel()
+	// A question before the claim must not hold up the end of the service: an
+	// op that nobody has claimed can be given up at any time.
+	defer context.AfterFunc(e.stopping, cancel)()
 	cmd := l.job.Begin(e.cfg.Clock.Now())
 	for {
 		if f, ok := cmd.(Finish); ok {
@@ -38,7 +43,7 @@ func (e *Engine) run(caller context.Context, l *liveJob) {
 		// op goes on whatever becomes of the caller.
 		ctx := e.running
 		if !l.job.Committed() {
-			ctx = caller
+			ctx = asking
 		}
 		res, halted := e.carryOut(ctx, l, cmd)
 		if halted {
@@ -75,6 +80,7 @@ func (e *Engine) accept(l *liveJob) {
 	l.acceptance = AnswerFor(&o)
 	e.mu.Lock()
 	e.live[o.Nonce] = l
+	delete(e.left, o.Nonce) // what was known of the attempt before
 	e.mu.Unlock()
 	close(l.accepted)
 }
@@ -174,6 +180,9 @@ func (e *Engine) observe(ctx context.Context, c Observe) HostObserved {
 // deadline: a request that was given up half-way is one whose outcome nobody
 // knows.
 func (e *Engine) launch(c Launch) LaunchDone {
+	if e.stopping.Err() != nil {
+		return LaunchDone{Stopping: true}
+	}
 	x := e.cfg.Executors[c.Announced.Class]
 	if x == nil {
 		return LaunchDone{Err: Definite(errors.New("no executor for the class"))}

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"time"
 
 	"writ/domain/gate"
@@ -16,6 +17,23 @@ type Submission struct {
 	// authorizes nothing that takes anything away: only rules for benign
 	// classes look at it.
 	SubmittedBy string
+}
+
+// clone shares nothing that could be changed through it.
+func (s Submission) clone() Submission {
+	s.Envelope = bytes.Clone(s.Envelope)
+	s.Intent.Target.Guest = cloneOf(s.Intent.Target.Guest)
+	s.Intent.Params.Purge = cloneOf(s.Intent.Params.Purge)
+	s.Intent.Params.Force = cloneOf(s.Intent.Params.Force)
+	return s
+}
+
+func cloneOf[T any](p *T) *T {
+	if p == nil {
+		return nil
+	}
+	v := *p
+	return &v
 }
 
 // Outcome says what became of a submission, or how an op stands.

@@ -21,6 +21,9 @@ func newTurns(parallel int) *turns {
 // take waits for the target and a slot; false if ctx ended first, and then
 // nothing is held. Otherwise give must be called once.
 func (t *turns) take(ctx context.Context, key string) bool {
+	if ctx.Err() != nil { // asked first: select is fair
+		return false
+	}
 	t.mu.Lock()
 	mine := make(chan struct{})
 	if len(t.line[key]) == 0 {
@@ -37,6 +40,10 @@ func (t *turns) take(ctx context.Context, key string) bool {
 	}
 	select {
 	case t.slots <- struct{}{}:
+		if ctx.Err() != nil {
+			t.give(key)
+			return false
+		}
 		return true
 	case <-ctx.Done():
 		t.leave(key, mine)
