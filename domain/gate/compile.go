@@ -55,6 +55,7 @@ type role struct {
 	maxLifetime     time.Duration
 	requesterCounts bool
 	fido            FIDO
+	resolves        bool
 	rules           []scope
 }
 
@@ -241,12 +242,16 @@ func (c *compiler) roles(doc PolicyDocument) {
 		path, said := "roles."+name, doc.Roles[name]
 		r := &role{
 			name: name, holders: slices.Clone(said.Holders), quorum: said.Quorum,
-			requesterCounts: said.RequesterCounts, fido: said.FIDO,
+			requesterCounts: said.RequesterCounts, fido: said.FIDO, resolves: said.Resolve,
 		}
 		c.holders(path, r, doc.People)
 		r.maxLifetime = c.duration(path+".max_lifetime", said.MaxLifetime, MinLifetime, MaxLifetime)
-		if len(said.Allow) == 0 {
-			c.problem(path+".allow", "empty: list at least one rule, or remove the role")
+		switch {
+		case len(said.Allow) > 0:
+		case !said.Resolve:
+			c.problem(path+".allow", "empty: list at least one rule, let the role resolve, or remove it")
+		case said.Allow != nil:
+			c.problem(path+".allow", "given but empty: list something, or leave it out")
 		}
 		for i, rule := range said.Allow {
 			r.rules = append(r.rules, c.rule(fmt.Sprintf("%s.allow[%d]", path, i), rule))

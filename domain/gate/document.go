@@ -35,6 +35,11 @@ const PolicyVersion = 1
 //	      - classes: [guest-destroy]
 //	        on: {vmids: [100-199], pools: [test]}
 //	        only: {tags: [disposable]}
+//	  resolver:
+//	    holders: [alice, bob]
+//	    quorum: 2
+//	    max_lifetime: 1h
+//	    resolve: true
 //	benign:
 //	  - callers: [terraform]
 //	    classes: [guest-start, snapshot-create]
@@ -86,7 +91,7 @@ type Key struct {
 	Comment   string `json:"comment,omitempty" yaml:"comment,omitempty"`
 }
 
-// A Role is what some people together may order.
+// A Role is what some people together may order or settle.
 type Role struct {
 	// Holders are the people who hold the role. Signatures of others don't
 	// count.
@@ -102,9 +107,14 @@ type Role struct {
 	RequesterCounts bool `json:"requester_counts,omitzero" yaml:"requester_counts,omitempty"`
 	// FIDO is what a signature must prove of its making to count.
 	FIDO FIDO `json:"fido,omitzero" yaml:"fido,omitempty"`
-	// Allow are the rules, at least one. Each stands for itself: a target must
-	// be granted by one rule alone, never by parts of two.
-	Allow []Rule `json:"allow" yaml:"allow"`
+	// Resolve lets the role settle ops that the evidence does not decide, on
+	// every target of the ledger: a resolution names an op, and no rule of
+	// Allow has a part in it. Nor does Allow give the right to resolve.
+	Resolve bool `json:"resolve,omitzero" yaml:"resolve,omitempty"`
+	// Allow are the rules: at least one, or none in a role that resolves. Each
+	// stands for itself: a target must be granted by one rule alone, never by
+	// parts of two.
+	Allow []Rule `json:"allow,omitempty" yaml:"allow,omitempty"`
 }
 
 // FIDO are demands on how a signature was made. Keys without FIDO meet none

@@ -38,6 +38,10 @@
 //   - the intent is well formed                           malformed
 //   - one such rule grants the target as it is now        not-permitted
 //
+// A resolution, which settles an op instead of ordering one, is decided in one
+// step by Resolve: checks 2 to 7 for it, where the role must have the right to
+// resolve.
+//
 // What the policy file says and means is told at PolicyDocument. Anything that
 // is absent, empty, unknown or undecidable refuses; no rule can take away what
 // an op document must expect of its target.
@@ -161,7 +165,7 @@ func Permit(now time.Time, p *Policy, site Site, a *Authenticated, facts op.Fact
 	if d.Verified, _ = a.writ.Verify(p.keysOf(d.Signers)); d.Verified == nil {
 		panic("gate: internal error: signatures that counted do not verify")
 	}
-	d.Detail = fmt.Sprintf("roles.%s.%s; signed by %s", doc.Role, granted, people(d.Signers))
+	d.Detail = clipTo(fmt.Sprintf("roles.%s.%s; signed by %s", doc.Role, granted, people(d.Signers)), MaxDetailBytes)
 	d.permitted = true
 	return d
 }
@@ -174,42 +178,20 @@ func (p *Policy) authenticate(now time.Time, site Site, intent op.Intent, u *sig
 		p = &Policy{}
 	}
 	refuse := func(r Reason, why string) (signedop.Document, Decision) { return signedop.Document{}, p.refuse(r, why) }
-	signed, sigs := p.judge(now, u)
-	if r, why := unusable(sigs); r != "" {
+	signed, outcomes := u.Verify(p.trusted)
+	sigs := p.judge(now, outcomes)
+	if r, why := unusable("writ", sigs); r != "" {
 		return refuse(r, why)
 	}
 	doc := signed.Document()
-	signers, r, why := p.approve(doc, sigs)
+	signers, r, why := p.agree(now, site, termsOf(doc), sigs)
 	if r != "" {
-		return refuse(r, why)
-	}
-	if want := site.Audience(); doc.Audience != want {
-		return refuse(WrongAudience, fmt.Sprintf("audience: the writ is for %s, this is %s: sign one for this ledger", quote(doc.Audience), quote(want)))
-	}
-	if r, why := p.checkTime(now, doc); r != "" {
 		return refuse(r, why)
 	}
 	if why := mismatch(intent, doc.Intent()); why != "" {
 		return refuse(IntentMismatch, why)
 	}
 	return doc, Decision{Reason: Signed, Signers: signers, Role: doc.Role, PolicySerial: p.Serial()}
-}
-
-// checkTime tells why a document is not valid at this time; no reason if it is.
-// The policy's clock skew is granted to the signer's clock, at the start
-// only: expiry is exact.
-func (p *Policy) checkTime(now time.Time, doc signedop.Document) (Reason, string) {
-	if now.Add(p.skew).Before(doc.NotBefore) {
-		return NotYetValid, fmt.Sprintf("not_before: the writ is valid from %s, now it is %s: submit it then", stamp(doc.NotBefore), stamp(now))
-	}
-	if !now.Before(doc.ExpiresAt) {
-		return Expired, fmt.Sprintf("expires_at: the writ expired at %s, now it is %s: sign a new one", stamp(doc.ExpiresAt), stamp(now))
-	}
-	if limit := p.roles[doc.Role].maxLifetime; doc.ExpiresAt.Sub(doc.NotBefore) > limit {
-		return LifetimeTooLong, fmt.Sprintf("expires_at: %s after not_before, role %s allows at most %s (max_lifetime): sign a shorter one",
-			doc.ExpiresAt.Sub(doc.NotBefore), doc.Role, limit)
-	}
-	return "", ""
 }
 
 // mismatch names the first field in which what is asked for is not what was

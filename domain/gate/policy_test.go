@@ -102,6 +102,10 @@ func TestCompileRefuses(t *testing.T) {
 		{"a lifetime beyond the bound", "roles.operator.max_lifetime", edit(func(r *gate.Role) { r.MaxLifetime = "720h1s" })},
 		{"a lifetime below the bound", "roles.operator.max_lifetime", edit(func(r *gate.Role) { r.MaxLifetime = "59s" })},
 		{"no rules", "roles.operator.allow", edit(func(r *gate.Role) { r.Allow = nil })},
+		{"a role that resolves, with an empty list of rules", "roles.operator.allow", edit(func(r *gate.Role) { r.Resolve, r.Allow = true, []gate.Rule{} })},
+		{"a role that resolves, with a bad rule", "roles.operator.allow[0].on", edit(func(r *gate.Role) { r.Resolve, r.Allow[0].On = true, gate.On{} })},
+		{"a role that resolves, with an empty quorum", "roles.operator.quorum", edit(func(r *gate.Role) { r.Resolve, r.Allow, r.Quorum = true, nil, 0 })},
+		{"a role that resolves, without lifetime", "roles.operator.max_lifetime", edit(func(r *gate.Role) { r.Resolve, r.Allow, r.MaxLifetime = true, nil, "" })},
 
 		{"no classes", "roles.operator.allow[0].classes", rule(func(r *gate.Rule) { r.Classes = nil })},
 		{"unknown class", "roles.operator.allow[0].classes[0]", rule(func(r *gate.Rule) { r.Classes[0] = "guest-*" })},
@@ -350,6 +354,7 @@ func FuzzCompile(f *testing.F) {
 	f.Add(must(op.Marshal(document())))
 	f.Add(must(os.ReadFile("testdata/policy.json")))
 	f.Add([]byte(`{"version":1,"people":{},"roles":{"r":{"holders":[],"quorum":0,"max_lifetime":"","allow":[{"classes":[],"on":{"vmids":["1-2"]}}]}}}`))
+	f.Add(must(op.Marshal(resolverPolicy())))
 	f.Add([]byte(`{"version":1,"people":{},"roles":{},"benign":[{"callers":["ci"],"classes":["guest-start"],"on":{"pools":["test"]},"only":{"tags":["a"]}}]}`))
 	f.Add([]byte(`{"version":1,"people":{},"roles":{},"benign":[{"callers":["local",""],"classes":["guest-destroy","guest-start","guest-start"],"on":{"vmids":[]}},{}]}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
@@ -366,7 +371,7 @@ func FuzzCompile(f *testing.F) {
 			return
 		}
 		for name, role := range doc.Roles {
-			if role.Quorum < 1 || role.Quorum > len(role.Holders) || len(role.Allow) == 0 {
+			if role.Quorum < 1 || role.Quorum > len(role.Holders) || (len(role.Allow) == 0 && !role.Resolve) {
 				t.Errorf("role %q was accepted: %+v", name, role)
 			}
 		}

@@ -21,11 +21,9 @@ type signature struct {
 	fido   FIDO   // what it proves
 }
 
-// judge verifies every signature and compares its key with the time. The
-// document is what at least one enrolled key has signed, even a revoked one;
-// nil if none has.
-func (p *Policy) judge(now time.Time, u *signedop.Unverified) (*signedop.Verified, []signature) {
-	verified, outcomes := u.Verify(p.trusted)
+// judge compares the key of each signature, as verified with all enrolled
+// keys, with the time.
+func (p *Policy) judge(now time.Time, outcomes []signedop.Outcome) []signature {
 	sigs := make([]signature, len(outcomes))
 	for i, o := range outcomes {
 		s := signature{key: o.KeyID, why: o.Why, fido: FIDO{Touch: o.Touched, PIN: o.PINVerified}}
@@ -41,7 +39,7 @@ func (p *Policy) judge(now time.Time, u *signedop.Unverified) (*signedop.Verifie
 		}
 		sigs[i] = s
 	}
-	return verified, sigs
+	return sigs
 }
 
 // stateAt tells whether signatures of the key count at a time.
@@ -61,9 +59,9 @@ func (e enrolled) stateAt(now time.Time) (state Reason, why string) {
 // one is: that a key was revoked, or is outside its validity, says
 // more than that a signature is bad, and that more than that a stranger
 // signed.
-func unusable(sigs []signature) (Reason, string) {
+func unusable(noun string, sigs []signature) (Reason, string) {
 	if len(sigs) == 0 {
-		return Unsigned, "signatures: empty, the writ has yet to be signed"
+		return Unsigned, fmt.Sprintf("signatures: empty, the %s has yet to be signed", noun)
 	}
 	if slices.ContainsFunc(sigs, func(s signature) bool { return s.state == Signed }) {
 		return "", ""
@@ -81,34 +79,34 @@ func unusable(sigs []signature) (Reason, string) {
 // approve finds the role and counts the people who hold it among the good
 // signatures. It gives one signer for each, in the order of the signatures, or
 // a reason and why.
-func (p *Policy) approve(doc signedop.Document, sigs []signature) ([]op.Signer, Reason, string) {
-	r, ok := p.roles[doc.Role]
+func (p *Policy) approve(t terms, sigs []signature) ([]op.Signer, Reason, string) {
+	r, ok := p.roles[t.role]
 	if !ok {
 		return nil, RoleNotPermitted, fmt.Sprintf("role: %s is none of the policy: sign in one of %s",
-			quote(doc.Role), quoteAll(slices.Sorted(maps.Keys(p.roles))))
+			quote(t.role), quoteAll(slices.Sorted(maps.Keys(p.roles))))
 	}
-	if !r.allows(doc.Class) {
-		return nil, RoleNotPermitted, fmt.Sprintf("role: %s does not allow %s: sign in a role that does", r.name, doc.Class)
+	if why := t.mayNot(r); why != "" {
+		return nil, RoleNotPermitted, why
 	}
-	t := r.count(doc.RequestedBy, sigs)
+	n := r.count(t.requestedBy, sigs)
 	switch {
-	case len(t.signers) >= r.quorum:
-		return t.signers, "", ""
-	case !t.held:
+	case len(n.signers) >= r.quorum:
+		return n.signers, "", ""
+	case !n.held:
 		// Not even with a key that no longer counts.
 		return nil, RoleNotPermitted, fmt.Sprintf("role: %s is held by none of the signers (%s); its holders are %s",
-			r.name, strings.Join(t.notes, "; "), quoteAll(r.holders))
+			r.name, strings.Join(n.notes, "; "), quoteAll(r.holders))
 	}
-	why := fmt.Sprintf("signatures: %d of the %d people that role %s requires", len(t.signers), r.quorum, r.name)
-	if len(t.notes) > 0 {
-		why += " (" + strings.Join(t.notes, "; ") + ")"
+	why := fmt.Sprintf("signatures: %d of the %d people that role %s requires", len(n.signers), r.quorum, r.name)
+	if len(n.notes) > 0 {
+		why += " (" + strings.Join(n.notes, "; ") + ")"
 	}
 	why += ": let others of its holders cosign"
 	// Enough people have signed, but with keys that no longer count: that is
 	// what must be known, not that people are missing.
-	if len(t.signers)+len(t.lost) >= r.quorum {
+	if len(n.signers)+len(n.lost) >= r.quorum {
 		for _, state := range []Reason{KeyRevoked, KeyExpired} {
-			for _, s := range t.lost {
+			for _, s := range n.lost {
 				if s == state {
 					return nil, state, why
 				}

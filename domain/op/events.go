@@ -97,6 +97,9 @@ type Succeeded struct {
 	Evidence   Evidence `json:"evidence"`
 	// Residue are volumes that the host could not remove.
 	Residue []string `json:"residue,omitempty"`
+	// Resolution is the signed word of people on which the success rests; nil
+	// if the host's state proved it.
+	Resolution *Resolved `json:"resolution,omitempty"`
 }
 
 // Failed ends the attempt. Only effect none leaves the way open for another.
@@ -108,6 +111,10 @@ type Failed struct {
 	Message  string      `json:"message"`
 	LogTail  []string    `json:"log_tail,omitempty"`
 	Evidence *Evidence   `json:"evidence,omitempty"`
+	// Reason is the gate's, if the kind is refused.
+	Reason string `json:"reason,omitempty"`
+	// Resolution is the signed one, if the kind is resolved.
+	Resolution *Resolved `json:"resolution,omitempty"`
 }
 
 // Voided ends an op before it ran: the writ was taken back.

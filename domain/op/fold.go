@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"time"
 )
 
@@ -20,6 +21,11 @@ type Op struct {
 	// Pinned is false until then.
 	Payload Digest
 	Pinned  bool
+
+	// Launches are the numbers of all attempts that were announced by an
+	// OpLaunching, the newest one and those before it, ascending: every attempt
+	// of which a request may have reached the host.
+	Launches []int
 
 	// Of the newest attempt; nil until the event has happened.
 	Started   *Started
@@ -115,16 +121,18 @@ func (o *Op) happen(e Event) error {
 		}
 	case *Launching:
 		o.Launching = e
+		// Clipped, so that no copy of the op shares what is added.
+		o.Launches = append(slices.Clip(o.Launches), h.Attempt)
 	case *TaskRunning:
 		o.Running = e
 	case *Succeeded:
-		if e.Evidence.Effect != EffectDone {
-			return fmt.Errorf("%s with evidence of effect %q: only done is success", TypeSucceeded, e.Evidence.Effect)
+		if err := e.check(); err != nil {
+			return err
 		}
 		o.Succeeded = e
 	case *Failed:
-		if !e.Kind.Known() || !e.Effect.Known() {
-			return fmt.Errorf("%s of kind %q with effect %q: not both are known", TypeFailed, e.Kind, e.Effect)
+		if err := e.check(); err != nil {
+			return err
 		}
 		o.Failed = e
 	case *Voided:

@@ -6,6 +6,8 @@ import "time"
 const (
 	TypeRefused         = "OpRefused"
 	TypeRefusalsCounted = "OpRefusalsCounted"
+	TypeContested       = "OpContested"
+	TypeUPIDAdopted     = "UpidAdopted"
 )
 
 // GateStream is where an instance records what its gate refused: never in an
@@ -35,4 +37,31 @@ type RefusalsCounted struct {
 	From     time.Time      `json:"from"`
 	To       time.Time      `json:"to"`
 	ByReason map[string]int `json:"by_reason"`
+}
+
+// Contested records, in the gate's stream, that the host started a task for an
+// attempt which the ledger had already brought to another end. It must never
+// happen; if it does, nobody may miss it.
+type Contested struct {
+	Agent      string    `json:"agent"`
+	Instance   string    `json:"instance"`
+	At         time.Time `json:"at"`
+	NonceShort string    `json:"nonce_short"`
+	OpID       string    `json:"op_id"`
+	Attempt    int       `json:"attempt"`
+	UPID       string    `json:"upid"`
+	State      string    `json:"state"` // of the op on record
+}
+
+// UPIDStream is where the op that adopts a task says so, at no stream: of all
+// who try, one has it.
+func UPIDStream(upid string) string { return "upid-" + DigestOf([]byte(upid)).String() }
+
+// UPIDAdopted gives a task to one attempt for ever.
+type UPIDAdopted struct {
+	UPID     string    `json:"upid"`
+	OpID     string    `json:"op_id"`
+	Agent    string    `json:"agent"`
+	Instance string    `json:"instance"`
+	At       time.Time `json:"at"`
 }

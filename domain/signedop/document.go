@@ -49,32 +49,24 @@ func (d Document) Intent() op.Intent {
 	return op.Intent{Class: d.Class, Target: d.Target, Params: d.Params}
 }
 
+func (d Document) frame() frame {
+	return frame{
+		nonce: d.Nonce, audience: d.Audience, role: d.Role, requestedBy: d.RequestedBy,
+		notBefore: d.NotBefore, expiresAt: d.ExpiresAt, reason: d.Reason,
+	}
+}
+
 // Check tells what is wrong with the form of a document, as a
 // *MalformedError. It compares with no clock, policy or host.
 func (d Document) Check() error {
 	if d.Version != Version {
 		return malformed("version", "%d, this program knows only %d", d.Version, Version)
 	}
-	if _, err := op.ParseNonce(string(d.Nonce)); err != nil {
-		return inField("nonce", err)
-	}
-	if err := checkAudience(d.Audience); err != nil {
+	if err := d.frame().check(); err != nil {
 		return err
 	}
 	if err := d.Intent().Check(); err != nil {
 		return inField("document", err)
-	}
-	if err := CheckName(d.Role); err != nil {
-		return inField("role", err)
-	}
-	if err := CheckName(d.RequestedBy); err != nil {
-		return inField("requested_by", err)
-	}
-	if err := d.checkTimes(); err != nil {
-		return err
-	}
-	if err := checkText(d.Reason, MaxReasonBytes); err != nil {
-		return inField("reason", err)
 	}
 	return d.Expect.check(d.Class, d.Target)
 }
@@ -108,22 +100,6 @@ func checkAudience(s string) error {
 	return nil
 }
 
-func (d Document) checkTimes() error {
-	for _, t := range []struct {
-		field string
-		at    time.Time
-	}{{"not_before", d.NotBefore}, {"expires_at", d.ExpiresAt}} {
-		_, offset := t.at.Zone()
-		if t.at.IsZero() || offset != 0 || t.at.Nanosecond() != 0 || t.at.Year() < 1 || t.at.Year() > 9999 {
-			return malformed(t.field, "%s is %v", t.at.Format(time.RFC3339Nano), errTimeForm)
-		}
-	}
-	if !d.NotBefore.Before(d.ExpiresAt) {
-		return malformed("expires_at", "%s is not after not_before, %s", d.ExpiresAt.Format(timeLayout), d.NotBefore.Format(timeLayout))
-	}
-	return nil
-}
-
 // Encode gives the document's one sequence of bytes, or the *MalformedError of
 // Check.
 func (d Document) Encode() ([]byte, error) {
@@ -140,20 +116,7 @@ func (d Document) Encode() ([]byte, error) {
 
 // parseDocument reads a document from the exact bytes that were signed.
 func parseDocument(payload []byte) (Document, error) {
-	var d Document
-	if err := decodeStrict("document", payload, documentMembers(), &d); err != nil {
-		return Document{}, err
-	}
-	again, err := d.Encode()
-	if err != nil {
-		return Document{}, err
-	}
-	// What could be read in two ways, or left out without loss, would give
-	// other bytes here.
-	if err := sameForm("document", payload, again); err != nil {
-		return Document{}, err
-	}
-	return d, nil
+	return parsePayload[Document]("document", payload, documentMembers())
 }
 
 // clone shares nothing that could be changed through it.

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/go-json-experiment/json"
@@ -21,9 +22,9 @@ const (
 // An envelope is a DSSE envelope, decoded: the exact payload bytes, what they
 // are, and the signatures. It knows nothing of what the payload says.
 type envelope struct {
-	payloadType string
-	payload     []byte
-	signatures  []signature
+	kind       kind
+	payload    []byte
+	signatures []signature
 }
 
 type signature struct {
@@ -44,9 +45,9 @@ type (
 	}
 )
 
-// parseEnvelope reads an envelope with a payload of the given type; the error
-// is a *MalformedError.
-func parseEnvelope(raw []byte, payloadType string) (envelope, error) {
+// parseEnvelope reads an envelope with a payload of one of the given kinds;
+// the error is a *MalformedError.
+func parseEnvelope(raw []byte, allowed ...kind) (envelope, error) {
 	if len(raw) > MaxEnvelopeBytes {
 		return envelope{}, malformed("envelope", "%d bytes, at most %d are allowed", len(raw), MaxEnvelopeBytes)
 	}
@@ -54,13 +55,14 @@ func parseEnvelope(raw []byte, payloadType string) (envelope, error) {
 	if err := decodeStrict("envelope", raw, []string{"payload", "payloadType", "signatures"}, &wire); err != nil {
 		return envelope{}, err
 	}
-	if wire.PayloadType != payloadType {
-		return envelope{}, malformed("payloadType", "%s, %s is required", quote(wire.PayloadType), payloadType)
+	is := slices.IndexFunc(allowed, func(k kind) bool { return wire.PayloadType == k.payloadType() })
+	if is < 0 {
+		return envelope{}, malformed("payloadType", "%s, %s is required", quote(wire.PayloadType), payloadTypes(allowed))
 	}
 	if n := len(wire.Signatures); n > MaxSignatures {
 		return envelope{}, malformed("signatures", "%d signatures, at most %d are allowed", n, MaxSignatures)
 	}
-	env := envelope{payloadType: payloadType}
+	env := envelope{kind: allowed[is]}
 	var err error
 	if env.payload, err = decodeBase64(wire.Payload); err != nil {
 		return envelope{}, malformed("payload", "%v", err)
@@ -83,7 +85,7 @@ func parseEnvelope(raw []byte, payloadType string) (envelope, error) {
 func (e envelope) encode() ([]byte, error) {
 	wire := wireEnvelope{
 		Payload:     base64.StdEncoding.EncodeToString(e.payload),
-		PayloadType: e.payloadType,
+		PayloadType: e.kind.payloadType(),
 		Signatures:  []wireSignature{},
 	}
 	for _, s := range e.signatures {
@@ -98,14 +100,14 @@ func (e envelope) encode() ([]byte, error) {
 		return nil, malformed("envelope", "%v", err)
 	}
 	// Nothing leaves here that would not be let in.
-	if _, err := parseEnvelope(raw, e.payloadType); err != nil {
+	if _, err := parseEnvelope(raw, e.kind); err != nil {
 		return nil, err
 	}
 	return raw, nil
 }
 
 // pae is what is signed: the DSSE pre-authentication encoding.
-func (e envelope) pae() []byte { return dsse.PAE(e.payloadType, e.payload) }
+func (e envelope) pae() []byte { return dsse.PAE(e.kind.payloadType(), e.payload) }
 
 // decodeBase64 accepts the one standard encoding of at least one byte: padded,
 // trailing bits zero, no line ends (Go's decoder skips those).

@@ -29,9 +29,6 @@ const (
 	writIDDigits = 32
 )
 
-// maxCTime is the largest integer that every JSON reader takes for itself.
-const maxCTime = 1<<53 - 1
-
 // check refuses expectations that are out of form, that the target can't
 // have, or that leave out what the class requires.
 func (e Expect) check(class op.Class, target op.Target) error {
@@ -127,7 +124,7 @@ func (e Expect) checkForm() error {
 			return &MalformedError{Field: x.field, Why: err.Error()}
 		}
 	}
-	if e.CTime != nil && (*e.CTime < 1 || *e.CTime > maxCTime) {
+	if e.CTime != nil && (*e.CTime < 1 || *e.CTime > maxInteger) {
 		return malformed("expect.ctime", "%d is not a time in UNIX seconds", *e.CTime)
 	}
 	if err := checkList("expect.macs", e.MACs, checkMAC); err != nil {

@@ -20,12 +20,12 @@ const (
 	MaxListItems = 256
 )
 
-// A MalformedError says that bytes are not a writ, or a document not one that
-// could be signed. It shows no more than a clipped piece of what was found,
+// A MalformedError says that bytes are neither a writ nor a resolution, or not
+// the one that was asked for, or a document not one that could be signed. It shows no more than a clipped piece of what was found,
 // and of the nonce nothing.
 type MalformedError struct {
 	// Field is the member, such as target.guest.vmid or signatures[2].sig;
-	// "envelope" or "document" if it is the whole.
+	// "envelope", "document" or "resolution" if it is the whole.
 	Field string
 	// Why says what was found and what is required.
 	Why string
@@ -148,6 +148,9 @@ func checkMAC(s string) error {
 	}
 	return nil
 }
+
+// maxInteger is the largest integer that every JSON reader takes for itself.
+const maxInteger = 1<<53 - 1
 
 // clipBytes is how much of foreign text is shown in an error.
 const clipBytes = 48

@@ -3,7 +3,6 @@ package signedop_test
 import (
 	"bytes"
 	"errors"
-	"reflect"
 	"slices"
 	"testing"
 
@@ -14,18 +13,23 @@ import (
 	"writ/domain/signedop"
 )
 
-// checkParsed holds for all bytes: either a *MalformedError of bearable
-// length, or a writ that prints back to the same bytes.
-func checkParsed(t *testing.T, raw []byte) *signedop.Unverified {
+// checkParsed holds for all bytes and each kind of document: either a
+// *MalformedError of bearable length, or what prints back to the same bytes.
+// What is of one kind is never of another.
+func checkParsed(t *testing.T, k docKind, raw []byte) envelopeView {
 	t.Helper()
-	u, err := signedop.Parse(raw)
+	u, err := k.parse(raw)
 	if err != nil {
-		if _, ok := errors.AsType[*signedop.MalformedError](err); !ok || u != nil || len(err.Error()) > 400 {
-			t.Fatalf("got %v, %T of %d bytes, want a short *MalformedError", u, err, len(err.Error()))
+		if _, ok := errors.AsType[*signedop.MalformedError](err); !ok || len(err.Error()) > 400 {
+			t.Fatalf("got %T of %d bytes, want a short *MalformedError", err, len(err.Error()))
 		}
 		return nil
 	}
-	payload := encode(t, u.UnverifiedDocument())
+	for _, other := range docKinds() {
+		if _, err := other.parse(raw); err == nil && other.name != k.name {
+			t.Fatalf("%s was also taken for %s: %s", k.name, other.name, raw)
+		}
+	}
 	var env dsse.Envelope
 	if err := json.Unmarshal(raw, &env); err != nil {
 		t.Fatal(err)
@@ -34,7 +38,7 @@ func checkParsed(t *testing.T, raw []byte) *signedop.Unverified {
 	for _, s := range env.Signatures {
 		sigs = append(sigs, sig{s.KeyID, s.Sig})
 	}
-	if again := rawEnvelope(payload, sigs...); !bytes.Equal(again, raw) || !bytes.Equal(u.Raw(), raw) {
+	if again := rawEnvelopeOf(k.payloadType, k.payload(t, u), sigs...); !bytes.Equal(again, raw) || !bytes.Equal(u.Raw(), raw) {
 		t.Fatalf("printed back differently\n got %s\nwant %s", again, raw)
 	}
 	return u
@@ -42,38 +46,58 @@ func checkParsed(t *testing.T, raw []byte) *signedop.Unverified {
 
 // signedDigests are the documents that the trusted keys have signed in the
 // vectors.
-func signedDigests(tb testing.TB, vs []vector) map[op.Digest]bool {
+func signedDigests(tb testing.TB, k docKind, vs []vector) map[op.Digest]bool {
 	tb.Helper()
 	digests := make(map[op.Digest]bool)
 	for _, v := range vs {
-		if v.Result == vectorSigned {
-			digests[parse(tb, v.Envelope).Digest()] = true
+		if v.Result != vectorSigned {
+			continue
 		}
+		u, err := k.parse(v.Envelope)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		digests[u.Digest()] = true
 	}
 	return digests
 }
 
 // Whatever parses prints back to the same bytes, and nothing verifies but what
 // was signed.
-func FuzzParse(f *testing.F) {
-	vs := readVectors(f)
-	for _, v := range vs {
-		f.Add(v.Envelope)
+func fuzzParse(f *testing.F, k docKind) {
+	f.Helper()
+	for _, other := range docKinds() {
+		for _, v := range readVectors(f, other.vectors) {
+			f.Add(v.Envelope)
+		}
 	}
-	trusted, signed := keysOf(trustedSigners(f)...), signedDigests(f, vs)
+	trusted, signed := keysOf(trustedSigners(f)...), signedDigests(f, k, readVectors(f, k.vectors))
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		u := checkParsed(t, raw)
+		u := checkParsed(t, k, raw)
 		if u == nil {
 			return
 		}
-		if v, _ := u.Verify(trusted); v != nil && !signed[v.Digest()] {
+		if v, _ := k.verify(u, trusted); v != nil && !signed[v.Digest()] {
 			t.Fatalf("verified though nobody signed it: %s", raw)
 		}
 	})
 }
 
+func FuzzParse(f *testing.F) { fuzzParse(f, orders()) }
+
+func FuzzParseResolution(f *testing.F) { fuzzParse(f, resolutions()) }
+
 // The same from the document's side, which the fuzzer does not reach through
 // base64.
+func fuzzPayload(f *testing.F, k docKind) {
+	f.Helper()
+	f.Fuzz(func(t *testing.T, payload []byte) {
+		if u := checkParsed(t, k, rawEnvelopeOf(k.payloadType, payload)); u != nil && !bytes.Equal(k.payload(t, u), payload) {
+			t.Fatalf("printed back differently: %s", payload)
+		}
+	})
+}
+
 func FuzzParseDocument(f *testing.F) {
 	for _, d := range []signedop.Document{order(), containerOrder()} {
 		f.Add(encode(f, d))
@@ -81,38 +105,52 @@ func FuzzParseDocument(f *testing.F) {
 	for _, c := range documentCases() {
 		f.Add(c.bend(f, documentText(encode(f, order()), c.old)))
 	}
-	f.Fuzz(func(t *testing.T, payload []byte) {
-		raw := rawEnvelope(payload)
-		if u := checkParsed(t, raw); u != nil && !bytes.Equal(encode(t, u.UnverifiedDocument()), payload) {
-			t.Fatalf("printed back differently: %s", payload)
-		}
-	})
+	f.Add(encodeResolution(f, settlement()))
+	fuzzPayload(f, orders())
 }
 
-// No change of a single byte gives another order that anyone signed: each is
-// refused, or leaves the same order with no more signers than before.
-func TestNoSingleByteChangesAnOrder(t *testing.T) {
+func FuzzParseResolutionPayload(f *testing.F) {
+	f.Add(encodeResolution(f, settlement()))
+	for _, c := range resolutionCases() {
+		f.Add(c.bend(f, encodeResolution(f, settlement())))
+	}
+	f.Add(encode(f, order()))
+	fuzzPayload(f, resolutions())
+}
+
+// No change of a single byte gives another order or resolution that anyone
+// signed: each is refused, or leaves the same one with no more signers than
+// before.
+func TestNoSingleByteChangesWhatWasSigned(t *testing.T) {
+	for _, k := range docKinds() {
+		t.Run(k.name, func(t *testing.T) { noSingleByteChanges(t, k) })
+	}
+}
+
+func noSingleByteChanges(t *testing.T, k docKind) {
+	t.Helper()
 	signers := trustedSigners(t)[:2] // Ed25519; an ECDSA signature can be turned into its other form
 	trusted := keysOf(signers...)
-	raw := seal(t, order(), signers...)
-	before, _ := parse(t, raw).Verify(trusted)
+	raw := k.sample(t, signers...)
+	whole := checkParsed(t, k, raw)
+	before, _ := k.verify(whole, trusted)
 	verified := 0
 	try := func(changed []byte) {
-		u := checkParsed(t, changed)
+		u := checkParsed(t, k, changed)
 		if u == nil {
 			return
 		}
-		after, outcomes := u.Verify(trusted)
+		after, outcomes := k.verify(u, trusted)
 		if after == nil {
 			return
 		}
 		verified++
-		if !reflect.DeepEqual(after.Document(), before.Document()) || after.Digest() != before.Digest() {
-			t.Fatalf("another order verified: %s", changed)
+		if !bytes.Equal(k.payload(t, u), k.payload(t, whole)) || after.Digest() != before.Digest() {
+			t.Fatalf("something else verified: %s", changed)
 		}
-		for _, k := range after.Keys() {
-			if !slices.Contains(before.Keys(), k) {
-				t.Fatalf("key %v, %v signed only after a change: %s", k, outcomes, changed)
+		for _, key := range after.Keys() {
+			if !slices.Contains(before.Keys(), key) {
+				t.Fatalf("key %v, %v signed only after a change: %s", key, outcomes, changed)
 			}
 		}
 		if len(after.Keys()) >= len(before.Keys()) {

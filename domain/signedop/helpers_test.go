@@ -131,14 +131,18 @@ func parse(tb testing.TB, raw []byte) *signedop.Unverified {
 // sig is one signature as it stands in an envelope.
 type sig struct{ keyID, sig string }
 
-// rawEnvelope writes an envelope without asking the package.
+// rawEnvelope writes an envelope of an op document without asking the package.
 func rawEnvelope(payload []byte, sigs ...sig) []byte {
+	return rawEnvelopeOf(signedop.PayloadType, payload, sigs...)
+}
+
+func rawEnvelopeOf(payloadType string, payload []byte, sigs ...sig) []byte {
 	parts := make([]string, len(sigs))
 	for i, s := range sigs {
 		parts[i] = fmt.Sprintf(`{"keyid":%q,"sig":%q}`, s.keyID, s.sig)
 	}
 	return fmt.Appendf(nil, `{"payload":%q,"payloadType":%q,"signatures":[%s]}`,
-		base64.StdEncoding.EncodeToString(payload), signedop.PayloadType, strings.Join(parts, ","))
+		base64.StdEncoding.EncodeToString(payload), payloadType, strings.Join(parts, ","))
 }
 
 // signRaw signs whatever bytes are given as payload.
@@ -148,10 +152,13 @@ func signRaw(tb testing.TB, name string, payload []byte) sig {
 	return sig{s.Key().Fingerprint, base64.StdEncoding.EncodeToString(ed25519.Sign(private(name), pae(payload)))}
 }
 
-// pae is the DSSE pre-authentication encoding, written again from its
+// pae is the DSSE pre-authentication encoding of an op document.
+func pae(payload []byte) []byte { return paeOf(signedop.PayloadType, payload) }
+
+// paeOf is the DSSE pre-authentication encoding, written again from its
 // specification.
-func pae(payload []byte) []byte {
-	return fmt.Appendf(nil, "DSSEv1 %d %s %d %s", len(signedop.PayloadType), signedop.PayloadType, len(payload), payload)
+func paeOf(payloadType string, payload []byte) []byte {
+	return fmt.Appendf(nil, "DSSEv1 %d %s %d %s", len(payloadType), payloadType, len(payload), payload)
 }
 
 // A fidoKey is an authenticator in software, after OpenSSH's PROTOCOL.u2f and

@@ -22,7 +22,7 @@ const (
 	// Raw is an Ed25519 signature of 64 bytes over the DSSE encoding.
 	Raw Format = iota + 1
 	// SSH is an SSHSIG blob (OpenSSH: PROTOCOL.sshsig) over the DSSE
-	// encoding, in the namespace SSHNamespace, with SHA-512.
+	// encoding, in the namespace of what is signed, with SHA-512.
 	SSH
 )
 

@@ -100,7 +100,12 @@ func (c malformedCase) bend(tb testing.TB, text []byte) []byte {
 
 func (c malformedCase) check(t *testing.T, raw []byte) {
 	t.Helper()
-	u, err := signedop.Parse(raw)
+	c.checkWith(t, orders(), raw)
+}
+
+func (c malformedCase) checkWith(t *testing.T, k docKind, raw []byte) {
+	t.Helper()
+	u, err := k.parse(raw)
 	m, ok := errors.AsType[*signedop.MalformedError](err)
 	if !ok {
 		t.Fatalf("got %v, %v, want a *MalformedError", u, err)

@@ -86,7 +86,7 @@ func TestAnAgentsKeySigns(t *testing.T) {
 func TestNothingWrongIsAdded(t *testing.T) {
 	alice, bob := rawSigner(t, "alice"), sshSigner(t, "bob")
 	raw := seal(t, order(), alice)
-	message := orderPAE(t)
+	message, other := orderPAE(t), pae(encode(t, containerOrder()))
 	refused := errors.New("no touch within 30 s")
 	full := seal(t, order())
 	for i := range signedop.MaxSignatures {
@@ -112,10 +112,10 @@ func TestNothingWrongIsAdded(t *testing.T) {
 		{"seal of what is no order", func() ([]byte, error) { return signedop.Seal(signedop.Document{}, alice) }, nil, "version"},
 		{"a signer that refuses", func() ([]byte, error) { return signedop.Cosign(raw, brokenSigner{bob, nil, refused}) }, refused, ""},
 		{"a signer that signs something else", func() ([]byte, error) {
-			return signedop.Cosign(raw, brokenSigner{bob, must(t, bob, []byte("other")), nil})
+			return signedop.Cosign(raw, brokenSigner{bob, must(t, bob, other), nil})
 		}, nil, "did not make"},
 		{"a signer that gives nothing", func() ([]byte, error) { return signedop.Cosign(raw, brokenSigner{bob, nil, nil}) }, nil, "not an SSHSIG blob"},
-		{"attach of another writ's", func() ([]byte, error) { return signedop.Attach(raw, bob.Key(), must(t, bob, []byte("other"))) }, nil, "did not make"},
+		{"attach of another writ's", func() ([]byte, error) { return signedop.Attach(raw, bob.Key(), must(t, bob, other)) }, nil, "did not make"},
 		{"attach of another key's", func() ([]byte, error) {
 			return signedop.Attach(raw, bob.Key(), must(t, sshSigner(t, "carol"), message))
 		}, nil, "another public key"},

@@ -11,6 +11,12 @@
 // a signature over exactly these bytes. Whether the keys suffice (people,
 // roles, quorum, touch) is the gate's business, not this package's.
 //
+// A [Resolution] settles an op that the evidence does not decide. It is sealed
+// by [SealResolution], read by [ParseResolution], and otherwise treated the
+// same: Cosign, Attach and PAEOf work for both. It has a payload type and an
+// SSHSIG namespace of its own, so that a signature over one kind never counts
+// for the other.
+//
 // There is one parser, and it is strict. Envelope and document must each be
 // in the canonical form of RFC 8785, hold every member once and none that is
 // unknown, no null, and no number but plain integers. So there is exactly one
@@ -32,13 +38,7 @@
 // several goroutines.
 package signedop
 
-import (
-	"bytes"
-	"crypto/sha256"
-	"slices"
-
-	"writ/domain/op"
-)
+import "writ/domain/op"
 
 // PayloadType is the DSSE payload type of an op document, version 1.
 const PayloadType = "application/vnd.writ.op.v1+json"
@@ -46,17 +46,16 @@ const PayloadType = "application/vnd.writ.op.v1+json"
 // An Unverified is a writ that is in form. Nothing in it is proven: anyone can
 // have made it. It does not change and may be used concurrently.
 type Unverified struct {
-	raw      []byte
-	envelope envelope
-	doc      Document
-	checks   checks
+	received
+
+	doc Document
 }
 
-// Parse reads an envelope with an op document. The error is always a
-// *MalformedError. The bytes are copied; not more than MaxEnvelopeBytes of
-// them are ever looked at.
+// Parse reads an envelope with an op document; one with a resolution is
+// refused. The error is always a *MalformedError. The bytes are copied; not
+// more than MaxEnvelopeBytes of them are ever looked at.
 func Parse(raw []byte) (*Unverified, error) {
-	env, err := parseEnvelope(raw, PayloadType)
+	env, err := parseEnvelope(raw, kindOp)
 	if err != nil {
 		return nil, err
 	}
@@ -64,38 +63,14 @@ func Parse(raw []byte) (*Unverified, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Unverified{raw: bytes.Clone(raw), envelope: env, doc: doc}, nil
+	return &Unverified{received: receivedFrom(raw, env), doc: doc}, nil
 }
 
 // Nonce is the document's nonce: a key to look up what is on record, no more.
 func (u *Unverified) Nonce() op.Nonce { return u.doc.Nonce }
 
-// Digest is the SHA-256 of the document's exact bytes.
-func (u *Unverified) Digest() op.Digest { return sha256.Sum256(u.envelope.payload) }
-
 // String shows the writ without giving the nonce away.
 func (u *Unverified) String() string { return "unverified writ " + u.Nonce().Short() }
-
-// Raw gives the envelope exactly as received, in a copy.
-func (u *Unverified) Raw() []byte { return bytes.Clone(u.raw) }
-
-// IsOf tells whether the writ was parsed from exactly these bytes.
-func (u *Unverified) IsOf(raw []byte) bool { return bytes.Equal(u.raw, raw) }
-
-// SignatureInfo is what a signature says of itself.
-type SignatureInfo struct {
-	KeyID string // claimed fingerprint, well formed, not verified
-}
-
-// Signatures gives the claimed signers in the order of the envelope; none for
-// a writ that is still to be signed.
-func (u *Unverified) Signatures() []SignatureInfo {
-	infos := make([]SignatureInfo, len(u.envelope.signatures))
-	for i, s := range u.envelope.signatures {
-		infos[i] = SignatureInfo{KeyID: s.keyID}
-	}
-	return infos
-}
 
 // UnverifiedDocument gives the document though nobody may have signed it. It
 // is for showing a writ to a person, such as before they sign it. Never decide
@@ -107,19 +82,19 @@ func (u *Unverified) UnverifiedDocument() Document { return u.doc.clone() }
 // signature that does not count never spoils one that does. The first result
 // is nil if none is valid.
 func (u *Unverified) Verify(trusted []Key) (*Verified, []Outcome) {
-	keys, outcomes := u.envelope.verify(trusted, &u.checks)
+	keys, outcomes := u.verify(trusted)
 	if len(keys) == 0 {
 		return nil, outcomes
 	}
-	return &Verified{doc: u.doc.clone(), digest: u.Digest(), keys: keys}, outcomes
+	return &Verified{proven: u.proven(keys), doc: u.doc.clone()}, outcomes
 }
 
 // A Verified is an op document with the trusted keys that signed it, at least
 // one. Only [Unverified.Verify] makes it. It is immutable.
 type Verified struct {
-	doc    Document
-	digest op.Digest
-	keys   []VerifiedKey
+	proven
+
+	doc Document
 }
 
 // String shows the writ without giving the nonce away.
@@ -127,19 +102,3 @@ func (v *Verified) String() string { return "verified writ " + v.doc.Nonce.Short
 
 // Document gives what was signed, in a copy.
 func (v *Verified) Document() Document { return v.doc.clone() }
-
-// Digest is the SHA-256 of the exact bytes that were signed.
-func (v *Verified) Digest() op.Digest { return v.digest }
-
-// A VerifiedKey is a trusted key that signed.
-type VerifiedKey struct {
-	Fingerprint string
-	// Touched tells that a FIDO key vouches for a touch; PINVerified, that it
-	// asked for its PIN or the like. Both are part of what was signed and
-	// always false for other kinds of key.
-	Touched, PINVerified bool
-}
-
-// Keys gives the keys that signed, each once, in the order of their first
-// valid signature.
-func (v *Verified) Keys() []VerifiedKey { return slices.Clone(v.keys) }

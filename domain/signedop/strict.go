@@ -12,8 +12,8 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// maxDepth bounds the nesting of a document and of an envelope; the deepest
-// either has is three.
+// maxDepth bounds the nesting of what is signed and of an envelope; the
+// deepest any has is three.
 const maxDepth = 4
 
 // decodeStrict reads a JSON object into v and refuses whatever is not the one
@@ -40,6 +40,24 @@ func decodeStrict(what string, data []byte, required []string, v any) error {
 		return malformed(what, "%v", err)
 	}
 	return sameForm(what, data, canonical)
+}
+
+// parsePayload reads what was signed, of whatever kind, from its exact bytes.
+func parsePayload[T interface{ Encode() ([]byte, error) }](what string, payload []byte, required []string) (T, error) {
+	var v, none T
+	if err := decodeStrict(what, payload, required, &v); err != nil {
+		return none, err
+	}
+	again, err := v.Encode()
+	if err != nil {
+		return none, err
+	}
+	// What could be read in two ways, or left out without loss, would give
+	// other bytes here.
+	if err := sameForm(what, payload, again); err != nil {
+		return none, err
+	}
+	return v, nil
 }
 
 // scan goes through the tokens once, in bounded space, and gives the names of
@@ -169,6 +187,8 @@ func goKindName(kind string) string {
 		return "a string"
 	case "int", "int64":
 		return "an integer of at most 64 bits"
+	case "uint64":
+		return "an integer of at most 64 bits that is not negative"
 	case "slice":
 		return "an array"
 	}

@@ -17,7 +17,11 @@ import (
 	"writ/domain/signedop"
 )
 
-const vectorsFile = "testdata/vectors.json"
+// Files of vectors, by the kind of document.
+const (
+	vectorsFile           = "testdata/vectors.json"
+	resolutionVectorsFile = "testdata/resolution-vectors.json"
+)
 
 // A vector is one envelope and the verdict over it; testdata/README.md
 // documents the members.
@@ -51,24 +55,28 @@ const (
 )
 
 func TestVectorsAreUpToDate(t *testing.T) {
-	want, err := json.Marshal(makeVectors(t), jsontext.WithIndent("  "), json.Deterministic(true))
-	if err != nil {
-		t.Fatal(err)
-	}
-	want = append(want, '\n')
-	if *update {
-		if err := os.WriteFile(vectorsFile, want, 0o644); err != nil {
+	for file, vs := range map[string][]vector{
+		vectorsFile: makeVectors(t), resolutionVectorsFile: makeResolutionVectors(t),
+	} {
+		want, err := json.Marshal(vs, jsontext.WithIndent("  "), json.Deterministic(true))
+		if err != nil {
 			t.Fatal(err)
 		}
-	}
-	if got := readFile(t, vectorsFile); !bytes.Equal(got, want) {
-		t.Errorf("%s differs from what the cases give; run the test with -update and review the change", vectorsFile)
+		want = append(want, '\n')
+		if *update {
+			if err := os.WriteFile(file, want, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := readFile(t, file); !bytes.Equal(got, want) {
+			t.Errorf("%s differs from what the cases give; run the test with -update and review the change", file)
+		}
 	}
 }
 
-func readVectors(tb testing.TB) []vector {
+func readVectors(tb testing.TB, file string) []vector {
 	tb.Helper()
-	data, err := os.ReadFile(vectorsFile)
+	data, err := os.ReadFile(file)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -97,39 +105,46 @@ func (v vector) keys(tb testing.TB) []signedop.Key {
 }
 
 func TestVectors(t *testing.T) {
-	seen := make(map[string]bool)
-	for _, v := range readVectors(t) {
-		t.Run(v.Name, func(t *testing.T) {
-			if seen[v.Name] {
-				t.Fatal("two vectors have this name")
-			}
-			seen[v.Name] = true
-			u, err := signedop.Parse(v.Envelope)
-			if v.Result == vectorMalformed {
-				m, ok := errors.AsType[*signedop.MalformedError](err)
-				if !ok || m.Field != v.Field {
-					t.Errorf("got %v, want malformed %s", err, v.Field)
+	for _, k := range docKinds() {
+		seen := make(map[string]bool)
+		for _, v := range readVectors(t, k.vectors) {
+			t.Run(k.name+"/"+v.Name, func(t *testing.T) {
+				if seen[v.Name] {
+					t.Fatal("two vectors have this name")
 				}
-				return
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			if u.Nonce() != v.Nonce || u.Digest().String() != v.PayloadSHA256 {
-				t.Errorf("got nonce %s, digest %s, want %s, %s", u.Nonce(), u.Digest(), v.Nonce, v.PayloadSHA256)
-			}
-			verified, outcomes := u.Verify(v.keys(t))
-			if (verified != nil) != (v.Result == vectorSigned) {
-				t.Errorf("got %v, want %s", verified, v.Result)
-			}
-			var got []vectorOutcome
-			for _, o := range outcomes {
-				got = append(got, vectorOutcome{o.KeyID, o.Result.String(), o.Touched, o.PINVerified})
-			}
-			if !slices.Equal(got, v.Outcomes) {
-				t.Errorf("outcomes: got %v, want %v", got, v.Outcomes)
-			}
-		})
+				seen[v.Name] = true
+				v.check(t, k)
+			})
+		}
+	}
+}
+
+func (v vector) check(t *testing.T, k docKind) {
+	t.Helper()
+	u, err := k.parse(v.Envelope)
+	if v.Result == vectorMalformed {
+		m, ok := errors.AsType[*signedop.MalformedError](err)
+		if !ok || m.Field != v.Field {
+			t.Errorf("got %v, want malformed %s", err, v.Field)
+		}
+		return
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if u.Nonce() != v.Nonce || u.Digest().String() != v.PayloadSHA256 {
+		t.Errorf("got nonce %s, digest %s, want %s, %s", u.Nonce(), u.Digest(), v.Nonce, v.PayloadSHA256)
+	}
+	verified, outcomes := k.verify(u, v.keys(t))
+	if (verified != nil) != (v.Result == vectorSigned) {
+		t.Errorf("got %v, want %s", verified, v.Result)
+	}
+	var got []vectorOutcome
+	for _, o := range outcomes {
+		got = append(got, vectorOutcome{o.KeyID, o.Result.String(), o.Touched, o.PINVerified})
+	}
+	if !slices.Equal(got, v.Outcomes) {
+		t.Errorf("outcomes: got %v, want %v", got, v.Outcomes)
 	}
 }
 
@@ -141,26 +156,10 @@ func makeVectors(t *testing.T) []vector {
 	token, ecToken := newFIDO(t, "token", 0x01), newFIDOECDSA(t, "ec token", 0x05)
 	trusted := trustedVectorKeys(t)
 	wellFormed := func(name string, doc signedop.Document, outcomes []vectorOutcome, sigs ...[]byte) vector {
-		payload := encode(t, doc)
-		digest := sha256.Sum256(payload)
-		v := vector{
-			Name: name, Trusted: trusted, Result: vectorNotSigned, Nonce: doc.Nonce,
-			PayloadSHA256: hex.EncodeToString(digest[:]), Outcomes: outcomes,
-		}
-		var es []sig
-		for i, b := range sigs {
-			es = append(es, sigOf(signedop.Key{Fingerprint: outcomes[i].KeyID}, b))
-			if outcomes[i].Result == valid.String() {
-				v.Result = vectorSigned
-			}
-		}
-		v.Envelope = rawEnvelope(payload, es...)
+		v := wellFormedVector(name, signedop.PayloadType, encode(t, doc), outcomes, sigs...)
+		v.Trusted, v.Nonce = trusted, doc.Nonce
 		return v
 	}
-	out := func(s signedop.Signer, r signedop.Result) vectorOutcome {
-		return vectorOutcome{KeyID: s.Key().Fingerprint, Result: r.String()}
-	}
-	outs := func(os ...vectorOutcome) []vectorOutcome { return os }
 	touched, both := out(token, valid), out(ecToken, valid)
 	touched.Touched, both.Touched, both.PINVerified = true, true, true
 
@@ -191,12 +190,14 @@ func makeVectors(t *testing.T) []vector {
 		wellFormed("one key twice", order(), outs(out(alice, valid), out(alice, repeated)), sign(alice, m), sign(alice, m)),
 		wellFormed("junk before the valid one", order(), outs(out(alice, bad), out(alice, valid)), make([]byte, 64), sign(alice, m)),
 		wellFormed("over another document", order(), outs(out(alice, bad)), sign(alice, container)),
+		wellFormed("over the same bytes as a resolution", order(), outs(out(alice, bad)), sign(alice, paeOf(signedop.ResolutionPayloadType, encode(t, order())))),
 		wellFormed("over the bare payload", order(), outs(out(alice, bad)), sign(alice, encode(t, order()))),
 		wellFormed("raw where ssh is enrolled", order(), outs(out(bob, bad)), sign(rawSigner(t, "bob"), m)),
 		wellFormed("ssh where raw is enrolled", order(), outs(out(alice, bad)), sign(sshSigner(t, "alice"), m)),
 		wellFormed("raw, S plus the group's order", order(), outs(out(alice, bad)), plusOrder(sign(alice, m))),
 		wellFormed("raw, a byte too long", order(), outs(out(alice, bad)), append(sign(alice, m), 0)),
 		wellFormed("ssh, another namespace", order(), outs(out(bob, bad)), sshBlob("bob", "file", "", "sha512", m)),
+		wellFormed("ssh, the namespace of resolutions", order(), outs(out(bob, bad)), sshBlob("bob", signedop.ResolutionSSHNamespace, "", "sha512", m)),
 		wellFormed("ssh, sha256", order(), outs(out(bob, bad)), sshBlob("bob", signedop.SSHNamespace, "", "sha256", m)),
 		wellFormed("ssh, reserved field in use", order(), outs(out(bob, bad)), sshBlob("bob", signedop.SSHNamespace, "x", "sha512", m)),
 		wellFormed("ssh, another key inside", order(), outs(out(bob, bad)), sshBlob("mallory", signedop.SSHNamespace, "", "sha512", m)),
@@ -213,8 +214,33 @@ func makeVectors(t *testing.T) []vector {
 		raw := c.bend(t, seal(t, order(), alice))
 		vs = append(vs, vector{Name: "envelope: " + c.name, Envelope: raw, Result: vectorMalformed, Field: c.field})
 	}
-	return vs
+	settled := encodeResolution(t, settlement())
+	return append(vs,
+		vector{Name: "a signed resolution", Envelope: sealResolution(t, settlement(), alice), Result: vectorMalformed, Field: "payloadType"},
+		vector{Name: "a resolution as an order", Envelope: rawEnvelope(settled, signRaw(t, "alice", settled)), Result: vectorMalformed, Field: "class"},
+	)
 }
+
+// wellFormedVector is one of an envelope in form; a signature for each outcome.
+func wellFormedVector(name, payloadType string, payload []byte, outcomes []vectorOutcome, sigs ...[]byte) vector {
+	digest := sha256.Sum256(payload)
+	v := vector{Name: name, Result: vectorNotSigned, PayloadSHA256: hex.EncodeToString(digest[:]), Outcomes: outcomes}
+	var es []sig
+	for i, b := range sigs {
+		es = append(es, sigOf(signedop.Key{Fingerprint: outcomes[i].KeyID}, b))
+		if outcomes[i].Result == valid.String() {
+			v.Result = vectorSigned
+		}
+	}
+	v.Envelope = rawEnvelopeOf(payloadType, payload, es...)
+	return v
+}
+
+func out(s signedop.Signer, r signedop.Result) vectorOutcome {
+	return vectorOutcome{KeyID: s.Key().Fingerprint, Result: r.String()}
+}
+
+func outs(os ...vectorOutcome) []vectorOutcome { return os }
 
 func trustedVectorKeys(tb testing.TB) []vectorKey {
 	tb.Helper()

@@ -12,8 +12,9 @@ import (
 	"golang.org/x/crypto/ssh"
 )
 
-// SSHNamespace is the SSHSIG namespace of every signature of format SSH, so
-// that what a key signed for another purpose never passes here.
+// SSHNamespace is the SSHSIG namespace of every signature of format SSH over
+// an op document, so that what a key signed for another purpose never passes
+// here.
 const SSHNamespace = "writ-op@v1"
 
 // Result is what became of one signature.
@@ -62,7 +63,7 @@ func (e envelope) verify(trusted []Key, done *checks) ([]VerifiedKey, []Outcome)
 	message := e.pae()
 	signed := make(map[string]bool) // by key material: a fingerprint also covers the type it is enrolled under
 	for i, s := range e.signatures {
-		check := func(k Key) (flags, error) { return done.verify(i, k, message, s.sig) }
+		check := func(k Key) (flags, error) { return done.verify(i, k, e.kind, message, s.sig) }
 		out, material := s.verify(check, trusted, signed)
 		if out.Result == Valid {
 			signed[material] = true
@@ -96,7 +97,7 @@ func (s signature) verify(check func(Key) (flags, error), trusted []Key, signed 
 }
 
 // checks remembers what the verification of one envelope's signatures gave.
-// Message and signatures are fixed and a signature by a given key is valid or
+// Kind, message and signatures are fixed and a signature by a given key is valid or
 // not for ever, so each pair is verified once, however often policy and time
 // are consulted about the writ.
 type checks struct {
@@ -116,16 +117,16 @@ type checked struct {
 	err   error
 }
 
-func (c *checks) verify(i int, k Key, message, sig []byte) (flags, error) {
+func (c *checks) verify(i int, k Key, as kind, message, sig []byte) (flags, error) {
 	if k.Public == nil {
-		return k.verify(message, sig)
+		return k.verify(as, message, sig)
 	}
 	id := check{signature: i, format: k.Format, fingerprint: k.Fingerprint, public: string(k.Public.Marshal())}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	got, ok := c.done[id]
 	if !ok {
-		got.flags, got.err = k.verify(message, sig)
+		got.flags, got.err = k.verify(as, message, sig)
 		if c.done == nil {
 			c.done = make(map[check]checked)
 		}
@@ -143,14 +144,15 @@ const (
 	flagUserVerified = 0x04
 )
 
-// verify tells whether this key made this signature over this message. It is
-// the only place where a signature is believed.
-func (k Key) verify(message, sig []byte) (flags, error) {
+// verify tells whether this key made this signature over this message, the
+// encoding of a document of the given kind. It is the only place where a
+// signature is believed.
+func (k Key) verify(as kind, message, sig []byte) (flags, error) {
 	if err := k.check(); err != nil {
 		return flags{}, fmt.Errorf("the trusted key is unusable: %w", err)
 	}
 	if k.Format == SSH {
-		return k.verifySSH(message, sig)
+		return k.verifySSH(as.namespace(), message, sig)
 	}
 	pub, ok := k.cryptoKey().(ed25519.PublicKey)
 	if !ok {
@@ -168,20 +170,20 @@ func (k Key) verify(message, sig []byte) (flags, error) {
 // verifySSH checks an SSHSIG blob. What it says of itself (key, namespace,
 // hash) must be what is required and is used for nothing but a clear message:
 // the blob is verified as the one that this key would have had to make.
-func (k Key) verifySSH(message, blob []byte) (flags, error) {
+func (k Key) verifySSH(namespace string, message, blob []byte) (flags, error) {
 	claimed, err := sshsig.ParseSignature(blob)
 	if err != nil {
 		return flags{}, fmt.Errorf("not an SSHSIG blob: %s", printable(err.Error()))
 	}
 	inner := claimed.Signature
 	required := &sshsig.Signature{
-		Version: 1, PublicKey: k.Public, Namespace: SSHNamespace, HashAlgorithm: sshsig.HashSHA512, Signature: inner,
+		Version: 1, PublicKey: k.Public, Namespace: namespace, HashAlgorithm: sshsig.HashSHA512, Signature: inner,
 	}
 	switch {
 	case !bytes.Equal(claimed.PublicKey.Marshal(), k.Public.Marshal()):
 		return flags{}, errors.New("the SSHSIG blob holds another public key than the trusted one")
-	case claimed.Namespace != SSHNamespace:
-		return flags{}, fmt.Errorf("SSHSIG namespace %s, %s is required (ssh-keygen -Y sign -n %s)", quote(claimed.Namespace), SSHNamespace, SSHNamespace)
+	case claimed.Namespace != namespace:
+		return flags{}, fmt.Errorf("SSHSIG namespace %s, %s is required (ssh-keygen -Y sign -n %s)", quote(claimed.Namespace), namespace, namespace)
 	case claimed.HashAlgorithm != sshsig.HashSHA512:
 		return flags{}, fmt.Errorf("SSHSIG hash %s, %s is required", quote(claimed.HashAlgorithm.String()), sshsig.HashSHA512)
 	case !bytes.Equal(required.Marshal(), blob):
@@ -191,7 +193,7 @@ func (k Key) verifySSH(message, blob []byte) (flags, error) {
 	if err != nil {
 		return flags{}, err
 	}
-	if err := sshsig.Verify(bytes.NewReader(message), required, k.Public, sshsig.HashSHA512, SSHNamespace); err != nil {
+	if err := sshsig.Verify(bytes.NewReader(message), required, k.Public, sshsig.HashSHA512, namespace); err != nil {
 		return flags{}, fmt.Errorf("the key did not make this signature over these bytes: %s", printable(err.Error()))
 	}
 	// The flags are part of what has just been verified. (x/crypto/ssh, from
