@@ -2,7 +2,6 @@ package httpapi
 
 import (
 	"net/http"
-	"strings"
 	"time"
 
 	"writ/domain/engine"
@@ -43,10 +42,10 @@ func answer(a engine.Answer) (status int, body Answer, p *Problem) {
 		status = http.StatusOK
 	case engine.InFlight, engine.Indeterminate:
 		status = http.StatusAccepted
-	case engine.RefusedByGate, engine.Failed, engine.Voided, engine.QueueFull, engine.Unavailable, engine.Corrupt, engine.Unknown:
+	case engine.RefusedByGate, engine.Failed, engine.Voided, engine.QueueFull, engine.Unavailable, engine.Corrupt, engine.Unknown, engine.Conflict:
 		return 0, Answer{}, refusal(a)
 	default:
-		return 0, Answer{}, refusal(engine.Answer{Outcome: engine.Corrupt, Detail: "the engine gave no outcome"})
+		return 0, Answer{}, refusal(engine.Answer{Outcome: engine.Corrupt})
 	}
 	return status, Answer{
 		Outcome: a.Outcome.String(), OpID: a.OpID, NonceShort: a.Nonce.Short(), Attempt: a.Attempt,
@@ -59,6 +58,9 @@ func refusal(a engine.Answer) *Problem {
 	status, reason := refusalStatus(a)
 	p := problem(status, reason, a.Detail)
 	p.OpID, p.Attempt, p.State = a.OpID, a.Attempt, stateName(a.State)
+	if p.Detail == "" {
+		p.Detail = "the engine gave no outcome; ask how the op stands"
+	}
 	if a.Nonce != "" {
 		p.NonceShort = a.Nonce.Short()
 	}
@@ -76,6 +78,12 @@ func refusalStatus(a engine.Answer) (status int, reason string) {
 		return failureStatus(a.Failure)
 	case engine.Voided:
 		return http.StatusConflict, string(gate.NonceSpent)
+	case engine.Conflict:
+		if a.State == 0 {
+			// It was not even read: a job holds it.
+			return http.StatusConflict, reasonHeld
+		}
+		return http.StatusConflict, reasonConflict
 	case engine.QueueFull:
 		return http.StatusTooManyRequests, reasonQueueFull
 	case engine.Unavailable:
@@ -107,10 +115,9 @@ func failureStatus(f *op.Failed) (status int, reason string) {
 	}
 	switch f.Kind {
 	case op.KindRefused:
-		// The gate said no when it was asked again right before launch. Its
-		// reason stands in front of the message.
-		if r, _, ok := strings.Cut(f.Message, ": "); ok && gate.Reason(r).Known() {
-			return http.StatusForbidden, r
+		// The gate said no when it was asked again right before launch.
+		if f.Reason != "" {
+			return http.StatusForbidden, f.Reason
 		}
 		return http.StatusForbidden, string(f.Kind)
 	case op.KindPrecondition, op.KindGone:

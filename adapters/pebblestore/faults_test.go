@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"sync/atomic"
 	"testing"
 
@@ -118,12 +119,20 @@ func lookFor(t *testing.T, s eventstore.Store, stream eventstore.StreamID, expec
 func TestEveryWriteAndSyncFails(t *testing.T) {
 	for _, stays := range []bool{false, true} {
 		t.Run(fmt.Sprintf("for good %t", stays), func(t *testing.T) {
-			step := int64(1)
-			if testing.Short() {
-				step = 7
+			// Every change takes minutes: WRIT_LONG=1. Otherwise some of them,
+			// others for each form.
+			step, first := int64(5), int64(1)
+			switch {
+			case os.Getenv("WRIT_LONG") != "":
+				step = 1
+			case testing.Short():
+				step = 23
+			}
+			if stays {
+				first += step / 2
 			}
 			failures := 0
-			for n := int64(1); ; n += step {
+			for n := first; ; n += step {
 				disk := vfs.NewCrashableMem()
 				inject := &nth{n: n, stays: stays}
 				inject.enabled.Store(true)

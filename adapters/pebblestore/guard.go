@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"strings"
 	"sync"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -163,6 +164,13 @@ func (g *guard) Remove(name string) error {
 
 func (g *guard) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
 	g.pass()
+	if strings.HasPrefix(g.PathBase(name), "marker.") {
+		// A marker names the file that counts from now on, the manifest above
+		// all. Pebble syncs that file but not the folder's entry for it: a
+		// crash could keep the marker and lose what it names, and the ledger
+		// could not be opened any more.
+		g.done("sync "+g.PathDir(name), syncDir(g.FS, g.PathDir(name)))
+	}
 	f, err := g.FS.Create(name, c)
 	g.done("create "+name, err)
 	return &guardedFile{File: f, guard: g, name: name}, nil

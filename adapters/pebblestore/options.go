@@ -64,7 +64,10 @@ func (o Options) pebble(g *guard) *pebble.Options {
 		// to each piece of the log how far it was synced, which tells damage
 		// in the middle of a log from a tail torn by a crash.
 		FormatMajorVersion: pebble.FormatWALSyncChunks,
-		Logger:             &logger{log: o.Logger, guard: g},
+		// They serve what is removed, and nothing here is; and of a table that
+		// is damaged pebble tries to get them at once, again and for ever.
+		DisableTableStats: true,
+		Logger:            &logger{log: o.Logger, guard: g},
 		EventListener: &pebble.EventListener{
 			// A flush or compaction failed. Pebble would try again at once,
 			// for ever.

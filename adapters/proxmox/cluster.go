@@ -17,6 +17,7 @@ func vmidText(vmid int) string { return strconv.Itoa(vmid) }
 type clusterState struct {
 	quorate bool
 	online  map[string]bool
+	local   string // the node that answered; empty if it does not say
 }
 
 // clusterState asks one node. Its answer is about the part of the cluster that
@@ -28,6 +29,7 @@ func (h *Host) clusterState(ctx context.Context, at endpoint) (clusterState, err
 		Name    string `json:"name"`
 		Quorate *flag  `json:"quorate"`
 		Online  *flag  `json:"online"`
+		Local   *flag  `json:"local"`
 	}
 	r, err := h.get(ctx, at, path)
 	if err == nil {
@@ -47,6 +49,9 @@ func (h *Host) clusterState(ctx context.Context, at endpoint) (clusterState, err
 			s.quorate = bool(*row.Quorate)
 		case row.Type == "node" && row.Online != nil:
 			s.online[row.Name] = bool(*row.Online)
+			if row.Local != nil && bool(*row.Local) {
+				s.local = row.Name
+			}
 		default:
 			return clusterState{}, fmt.Errorf("GET %s: a row of type %q lacks what such rows have", path, clip(row.Type))
 		}

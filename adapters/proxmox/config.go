@@ -22,8 +22,16 @@ const (
 	minTimeout           = 30 * time.Second
 )
 
-// A Secret is the secret part of an API token. However it is printed, logged
-// or encoded, it shows as [redacted].
+// Defaults of the tokens made for attempts.
+const (
+	DefaultAttemptRole  = "WritAttempt"
+	DefaultAttemptLease = time.Minute
+	minAttemptLease     = 30 * time.Second
+	maxAttemptLease     = 15 * time.Minute
+)
+
+// A Secret is the secret part of an API token, or a password. However it is
+// printed, logged or encoded, it shows as [redacted].
 type Secret string
 
 const redacted = "[redacted]"
@@ -50,13 +58,34 @@ type Config struct {
 	BaseURL string
 	// Nodes gives the URL of each node by its name. A request that concerns a
 	// node goes straight to it if it is listed, so that no second node can
-	// hold the request back and deliver it late.
+	// hold the request back and deliver it late. An attempt's fence can only be
+	// confirmed if the guest's node can be asked itself.
 	Nodes map[string]string
 
-	// TokenID is the API token's full name, user@realm!name.
+	// TokenID is the full name, user@realm!name, of the API token that reads
+	// and, without a service user, destroys too. With one, rights to look are
+	// enough for it: Sys.Audit on /nodes is needed to see the tasks of attempts,
+	// Sys.Syslog on / to find those that never got into a list.
 	TokenID string
 	// Secret is the token's value.
 	Secret Secret
+
+	// ServiceUser, user@realm, and ServicePassword are the login under which an
+	// API token is made for each attempt. Both or neither: without them all
+	// requests are sent with TokenID, see ModeShared. The user needs VM.Allocate,
+	// to hand on, and VM.Config.Options, for protection, on the guests, by /vms
+	// or by their pools; no second factor; and no other use than by this one
+	// ledger: its tokens are the host's memory of what the ledger has launched.
+	ServiceUser     string
+	ServicePassword Secret
+	// AttemptRole is the role that an attempt's token gets on its guest: it must
+	// hold VM.Allocate and nothing else. Empty means DefaultAttemptRole.
+	AttemptRole string
+	// AttemptLease is for how long an attempt's token is good, by the clock of
+	// the guest's node: 30 seconds to 15 minutes, zero means the default. A
+	// request that the host has not looked at by then is refused, even where no
+	// fence can be written any more, such as on a node cut off from the rest.
+	AttemptLease time.Duration
 
 	// CAFile and CAPEM name the certificate authorities to trust instead of
 	// those of the system; for a cluster's own, /etc/pve/pve-root-ca.pem.
@@ -76,6 +105,15 @@ type Config struct {
 	LaunchTimeout time.Duration
 }
 
+var (
+	userForm = regexp.MustCompile(`^[^\s:/@!;%]+@[A-Za-z][A-Za-z0-9.\-_]+$`)
+	roleForm = regexp.MustCompile(`^[A-Za-z0-9.\-_]+$`)
+)
+
+// maxUser keeps a task's UPID, which holds user and token, a possible name of a
+// file.
+const maxUser = 64
+
 var tokenForm = regexp.MustCompile(`^[^\s:/@!;%]+@[A-Za-z][A-Za-z0-9.\-_]+![A-Za-z][A-Za-z0-9.\-_]+$`)
 
 // check fills in defaults and tells what is wrong, naming the field.
@@ -91,7 +129,7 @@ func (c *Config) check() error {
 	if !tokenForm.MatchString(c.TokenID) {
 		return fieldError("TokenID", "%q is not the full name of an API token, user@realm!name", clip(c.TokenID))
 	}
-	if c.Secret == "" || strings.ContainsFunc(string(c.Secret), func(r rune) bool { return r <= ' ' || r >= 0x7f || r == ';' || r == '%' }) {
+	if !usableSecret(string(c.Secret)) {
 		return fieldError("Secret", "empty, or holds a character that no token's secret has")
 	}
 	if len(c.Fingerprints) > 0 && (c.CAFile != "" || len(c.CAPEM) > 0) {
@@ -100,9 +138,37 @@ func (c *Config) check() error {
 	if c.CAFile != "" && len(c.CAPEM) > 0 {
 		return fieldError("CAPEM", "not together with CAFile")
 	}
+	if err := c.checkService(); err != nil {
+		return err
+	}
 	return errors.Join(
 		checkTimeout("PollTimeout", &c.PollTimeout, DefaultPollTimeout),
 		checkTimeout("LaunchTimeout", &c.LaunchTimeout, DefaultLaunchTimeout))
+}
+
+// checkService is check for what only attempts with tokens of their own need.
+func (c *Config) checkService() error {
+	if c.AttemptRole == "" {
+		c.AttemptRole = DefaultAttemptRole
+	}
+	if c.AttemptLease == 0 {
+		c.AttemptLease = DefaultAttemptLease
+	}
+	switch {
+	case c.ServiceUser == "" && c.ServicePassword == "":
+		return nil
+	case c.ServiceUser == "root@pam":
+		return fieldError("ServiceUser", "root@pam may do everything, make a user of its own for this")
+	case !userForm.MatchString(c.ServiceUser) || len(c.ServiceUser) > maxUser:
+		return fieldError("ServiceUser", "%q is not a user, user@realm, of at most %d characters", clip(c.ServiceUser), maxUser)
+	case c.ServicePassword == "":
+		return fieldError("ServicePassword", "missing, ServiceUser is given")
+	case !roleForm.MatchString(c.AttemptRole):
+		return fieldError("AttemptRole", "%q is not the name of a role", clip(c.AttemptRole))
+	case c.AttemptLease < minAttemptLease || c.AttemptLease > maxAttemptLease:
+		return fieldError("AttemptLease", "%s is not between %s and %s", c.AttemptLease, minAttemptLease, maxAttemptLease)
+	}
+	return nil
 }
 
 func fieldError(field, format string, args ...any) error {

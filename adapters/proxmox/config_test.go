@@ -26,14 +26,14 @@ func TestSecretIsNeverShown(t *testing.T) {
 	var out bytes.Buffer
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%T%%%v"} {
 		fmt.Fprintf(&out, verb+"\n", s)
-		fmt.Fprintf(&out, verb+"\n", proxmox.Config{Secret: s})
+		fmt.Fprintf(&out, verb+"\n", proxmox.Config{Secret: s, ServicePassword: s})
 	}
 	slog.New(slog.NewTextHandler(&out, nil)).Info("x", "secret", s, "config", proxmox.Config{Secret: s})
 	slog.New(slog.NewJSONHandler(&out, nil)).Info("x", "secret", s, "config", proxmox.Config{Secret: s})
 	if err := json.NewEncoder(&out).Encode(proxmox.Config{Secret: s}); err != nil {
 		t.Fatal(err)
 	}
-	h := newHost(t, proxmox.Config{BaseURL: "http://127.0.0.1:1"})
+	h := newHost(t, proxmox.Config{BaseURL: "http://127.0.0.1:1", ServiceUser: "writ@pve", ServicePassword: s})
 	fmt.Fprintf(&out, "%+v %#v", h, h)
 	for _, hidden := range []string{"hunter2", "68756e74657232", "68756E74657232", secret} {
 		if strings.Contains(out.String(), hidden) {
@@ -73,7 +73,23 @@ func TestConfigIsRefused(t *testing.T) {
 		"pin and authority":         {func(c *proxmox.Config) { c.Fingerprints, c.CAPEM = []string{"x"}, []byte("x") }, "Fingerprints"},
 		"a pin that is none":        {func(c *proxmox.Config) { c.Fingerprints = []string{"AB:CD"} }, "Fingerprints"},
 		"an authority that is none": {func(c *proxmox.Config) { c.CAPEM = []byte("x") }, "CAPEM"},
-		"no such file":              {func(c *proxmox.Config) { c.CAFile = "testdata/absent.pem" }, "CAFile"},
+		"a service user without":    {func(c *proxmox.Config) { c.ServiceUser = "writ@pve" }, "ServicePassword"},
+		"a password without a user": {func(c *proxmox.Config) { c.ServicePassword = "pw@" }, "ServiceUser"},
+		"a service token":           {func(c *proxmox.Config) { c.ServiceUser, c.ServicePassword = token, "pw@" }, "ServiceUser"},
+		"a service user too long": {func(c *proxmox.Config) {
+			c.ServiceUser, c.ServicePassword = strings.Repeat("u", 61)+"@pve", "pw@"
+		}, "ServiceUser"},
+		"root as the service user": {func(c *proxmox.Config) { c.ServiceUser, c.ServicePassword = "root@pam", "pw@" }, "ServiceUser"},
+		"a role that is none": {func(c *proxmox.Config) {
+			c.ServiceUser, c.ServicePassword, c.AttemptRole = "writ@pve", "pw@", "a,b"
+		}, "AttemptRole"},
+		"a lease too short": {func(c *proxmox.Config) {
+			c.ServiceUser, c.ServicePassword, c.AttemptLease = "writ@pve", "pw@", time.Second
+		}, "AttemptLease"},
+		"a lease too long": {func(c *proxmox.Config) {
+			c.ServiceUser, c.ServicePassword, c.AttemptLease = "writ@pve", "pw@", time.Hour
+		}, "AttemptLease"},
+		"no such file": {func(c *proxmox.Config) { c.CAFile = "testdata/absent.pem" }, "CAFile"},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -130,7 +146,7 @@ func TestTrust(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			served = 0
 			c.conf.BaseURL = srv.URL
-			_, err := newHost(t, c.conf).GuestDestroy().Launch(t.Context(), launching(vm105, ""))
+			_, err := launch(t.Context(), newHost(t, c.conf).GuestDestroy(), launching(vm105, ""))
 			switch {
 			case c.trusted && (err != nil || served != 1):
 				t.Errorf("got %v and %d requests, want one", err, served)

@@ -25,7 +25,8 @@ func (d *guestDestroy) Observe(ctx context.Context, target op.Target) (op.Observ
 
 // Request implements engine.Executor. A parameter that the intent does not
 // give is not sent: the host's own default is then in force.
-func (d *guestDestroy) Request(intent op.Intent, seen op.Observed) (op.Request, string, error) {
+func (d *guestDestroy) Request(a engine.Attempt, seen op.Observed) (op.Request, string, error) {
+	intent := a.Intent
 	if err := intent.Check(); err != nil {
 		return op.Request{}, "", fmt.Errorf("make the request: %w", err)
 	}
@@ -33,6 +34,10 @@ func (d *guestDestroy) Request(intent op.Intent, seen op.Observed) (op.Request, 
 		return op.Request{}, "", fmt.Errorf("make the request: class %s is not %s", intent.Class, op.GuestDestroy)
 	}
 	if err := matches(seen, *intent.Target.Guest); err != nil {
+		return op.Request{}, "", fmt.Errorf("make the request for %s: %w", intent.Target, err)
+	}
+	credential, err := d.host.credentialFor(a)
+	if err != nil {
 		return op.Request{}, "", fmt.Errorf("make the request for %s: %w", intent.Target, err)
 	}
 	query := make(url.Values)
@@ -46,7 +51,7 @@ func (d *guestDestroy) Request(intent op.Intent, seen op.Observed) (op.Request, 
 		Method: http.MethodDelete,
 		Path:   guestPath(seen.Node, *intent.Target.Guest),
 		Query:  query.Encode(), // sorted by key
-	}, d.host.token, nil
+	}, credential, nil
 }
 
 // matches checks that what was observed is a guest of the target's number.
@@ -63,25 +68,41 @@ func matches(seen op.Observed, g op.Guest) error {
 // Launch implements engine.Executor. The process sends a request for one op id
 // at most once, whoever asks: the second call is an error, and an ambiguous
 // one, because the first may have taken effect.
-func (d *guestDestroy) Launch(ctx context.Context, announced *op.Launching) (string, error) {
-	a, err := d.host.checkAnnounced(announced)
+//
+// In ModeAttempt it first makes the attempt's token. An *engine.OtherCopyError
+// is then possible, and is neither definite nor about this process's request.
+func (d *guestDestroy) Launch(ctx context.Context, a engine.Attempt, announced *op.Launching) (string, error) {
+	h := d.host
+	t, err := h.checkAnnounced(a, announced)
 	if err != nil {
 		return "", engine.Definite(fmt.Errorf("launch: refused before anything was sent: %w", err))
 	}
-	log := d.host.log.With("op_id", announced.OpID, "attempt", announced.Attempt, "node", a.node, "vmid", a.guest.VMID)
-	if !d.host.claimLaunch(announced.OpID) {
+	log := h.log.With("op_id", announced.OpID, "attempt", announced.Attempt, "node", t.node, "vmid", t.guest.VMID, "mode", h.Mode())
+	if !h.claimLaunch(announced.OpID) {
 		log.Error("a second launch of one attempt was refused")
 		return "", fmt.Errorf("launch: the request of op id %s was let go before, what became of it is not known here", announced.OpID)
 	}
+	as := h.shared
+	var p *preparation
+	if h.service != nil {
+		p = h.prepare(t, a, announced)
+		if as, err = p.run(ctx); err != nil {
+			log.Warn("launch was not prepared, the request was not sent", "definite", engine.IsDefinite(err), "err", err)
+			return "", fmt.Errorf("prepare the launch: %w", err)
+		}
+	}
 	// From here until the answer has been read, the host may have started the
 	// task without anyone here knowing.
-	body, err := d.host.send(ctx, d.host.at(a.node), a.request)
+	body, err := h.send(ctx, h.at(t.node), t.destroy(), as, h.launchTimeout)
 	if err != nil {
-		proof, err := verdict(a, fmt.Errorf("launch as %s: %w", d.host.token, err))
+		proof, err := verdict(t, fmt.Errorf("launch as %s: %w", as.id, err))
 		log.Warn("launch failed", "definite", engine.IsDefinite(err), "proof", proof, "err", err)
+		if p != nil && engine.IsDefinite(err) {
+			p.discard(ctx) // nothing will ever use it, and it can still do something
+		}
 		return "", err
 	}
-	upid, err := readUPID(body, a, d.host.token)
+	upid, err := readUPID(body, t, as.id)
 	if err != nil {
 		log.Error("the answer to a launch makes no sense", "err", err)
 		return "", fmt.Errorf("launch: the host answered 200, but %w; it may have started the task", err)
@@ -103,32 +124,29 @@ func (h *Host) claimLaunch(opID string) bool {
 }
 
 // checkAnnounced refuses an announcement that is not one request to destroy
-// exactly the guest it names, with this token.
-func (h *Host) checkAnnounced(l *op.Launching) (attempt, error) {
-	a, err := announcedAttempt(l)
+// exactly the guest it names, by this attempt, with its credential.
+func (h *Host) checkAnnounced(a engine.Attempt, l *op.Launching) (attempt, error) {
+	t, err := announcedAttempt(l)
+	if err != nil {
+		return attempt{}, err
+	}
+	want, err := h.credentialFor(a)
 	switch {
 	case err != nil:
 		return attempt{}, err
 	case l.OpID == "":
 		return attempt{}, errors.New("the announcement has no op id")
-	case l.Credential != h.token:
-		return attempt{}, fmt.Errorf("%s was announced as the credential, this is %s", clip(l.Credential), h.token)
-	case l.Node != a.node:
-		return attempt{}, fmt.Errorf("node %q was announced for a guest that was observed on %s", clip(l.Node), a.node)
-	case a.request.Method != http.MethodDelete || a.request.Path != guestPath(a.node, a.guest):
-		return attempt{}, fmt.Errorf("%s %s does not destroy %s", clip(a.request.Method), clip(a.request.Path), l.Target)
+	case l.Nonce != a.Nonce || l.Attempt != a.Number:
+		return attempt{}, fmt.Errorf("attempt %d was announced, this is attempt %d, or that of another op", l.Attempt, a.Number)
+	case l.Credential != want:
+		return attempt{}, fmt.Errorf("%s was announced as the credential, this is %s", clip(l.Credential), want)
+	case l.Node != t.node:
+		return attempt{}, fmt.Errorf("node %q was announced for a guest that was observed on %s", clip(l.Node), t.node)
 	}
-	query, err := url.ParseQuery(a.request.Query)
-	if err != nil || query.Encode() != a.request.Query {
-		return attempt{}, fmt.Errorf("the query %q is not in its canonical form", clip(a.request.Query))
+	if err := t.destroy().check(); err != nil {
+		return attempt{}, fmt.Errorf("it does not destroy %s: %w", l.Target, err)
 	}
-	for name, values := range query {
-		known := name == "purge" || name == "force" && a.guest.Type == op.LXC
-		if !known || len(values) != 1 || values[0] != "0" && values[0] != "1" {
-			return attempt{}, fmt.Errorf("the query %q is not one of a destroy", clip(a.request.Query))
-		}
-	}
-	return a, nil
+	return t, nil
 }
 
 // announcedAttempt takes an announcement of this class apart.
@@ -149,6 +167,19 @@ func announcedAttempt(l *op.Launching) (attempt, error) {
 	return attempt{request: l.Request, node: l.Observed.Node, guest: g}, nil
 }
 
+// destroy is the announced request.
+func (t attempt) destroy() mutation {
+	return mutation{kind: destroys, by: subject{node: t.node, guest: t.guest}, request: t.request}
+}
+
+// taskType is that of the tasks that destroy the guest.
+func (t attempt) taskType() string {
+	if t.guest.Type == op.LXC {
+		return "vzdestroy"
+	}
+	return "qmdestroy"
+}
+
 // readUPID reads the answer to a launch and refuses every task that is not
 // this launch's.
 func readUPID(body []byte, a attempt, token string) (string, error) {
@@ -164,10 +195,7 @@ func readUPID(body []byte, a attempt, token string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	want := UPID{Node: a.node, PID: u.PID, PStart: u.PStart, Start: u.Start, Type: "qmdestroy", ID: vmidText(a.guest.VMID), User: token}
-	if a.guest.Type == op.LXC {
-		want.Type = "vzdestroy"
-	}
+	want := UPID{Node: a.node, PID: u.PID, PStart: u.PStart, Start: u.Start, Type: a.taskType(), ID: vmidText(a.guest.VMID), User: token}
 	if u != want {
 		return "", fmt.Errorf("its task %s is not %s %s of %s on node %s", clip(text), want.Type, want.ID, want.User, want.Node)
 	}

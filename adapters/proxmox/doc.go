@@ -6,7 +6,7 @@
 //
 // Proxmox VE has no idempotency key and no precondition on a destructive call,
 // tells most refusals apart by text alone, and may have started a task that it
-// answers with status 500. So three things here are stricter than a client
+// answers with status 500. So some things here are stricter than a client
 // usually is:
 //
 //   - transport.go lets through one request per exchange: of the mutating ones
@@ -15,6 +15,13 @@
 //     the library below, go-proxmox, sees it: the library loses most of them.
 //   - verdict.go says which failures of a launch prove that nothing was
 //     started. Whatever its table does not list is ambiguous.
+//   - prepare.go makes an API token for each attempt, whose name the host takes
+//     only once: the host itself keeps the register of what was launched, and
+//     refuses a second launch of one attempt, whatever copy of a ledger asks.
+//     mutation.go is the last gate before any write, with every form it may have.
+//   - fence.go stops a request that may still be on its way, by taking its token's
+//     life and by protecting the guest; it only ever takes rights away.
+//   - history.go finds the tasks that a request has started.
 //   - probe.go says from the state of the host what an attempt did. What can't
 //     be read or told apart is unknown, never guessed.
 //

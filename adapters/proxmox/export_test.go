@@ -2,6 +2,7 @@ package proxmox
 
 import (
 	"context"
+	"net/url"
 	"time"
 
 	"writ/domain/op"
@@ -11,7 +12,7 @@ import (
 // each of them in the one exchange that was opened for the announced request.
 // It gives the last one's error.
 func (h *Host) Smuggle(ctx context.Context, announced op.Request, method string, targets ...string) error {
-	x := &exchange{host: h.front.base.Host, want: announced}
+	x := smuggling(h, announced)
 	var err error
 	for _, target := range targets {
 		if err = h.front.writes.Req(withExchange(ctx, x), method, target, nil, nil); err != nil {
@@ -21,9 +22,15 @@ func (h *Host) Smuggle(ctx context.Context, announced op.Request, method string,
 	return err
 }
 
+func smuggling(h *Host, announced op.Request) *exchange {
+	return &exchange{host: h.front.base.Host, want: announced, change: &mutation{
+		kind: destroys, request: announced, by: subject{node: "pve1", guest: op.Guest{Type: op.QEMU, VMID: 105}},
+	}}
+}
+
 // SmuggleBody sends a request with a body over the connection for writes.
 func (h *Host) SmuggleBody(ctx context.Context, announced op.Request) error {
-	x := &exchange{host: h.front.base.Host, want: announced}
+	x := smuggling(h, announced)
 	err := h.front.writes.Req(withExchange(ctx, x), announced.Method, announced.Path, []byte(`{"purge":1}`), nil)
 	return plain(announced.Method, announced.Path, err)
 }
@@ -47,3 +54,27 @@ func ParseConfig(node string, g op.Guest, data []byte) (op.Observed, error) {
 
 // Hurry replaces both timeouts, which New wants to be long.
 func (h *Host) Hurry(d time.Duration) { h.pollTimeout, h.launchTimeout = d, d }
+
+// HurryFence replaces how long a node is given to see that a token is dead.
+func (h *Host) HurryFence(d time.Duration) { h.fenceTimeout = d }
+
+// A MutationKind is what a mutation does.
+type MutationKind = mutationKind
+
+// Kinds of mutations.
+const (
+	Destroys   = destroys
+	LogsIn     = logsIn
+	MakesToken = makesToken
+	Grants     = grants
+	Expires    = expires
+	Protects   = protects
+)
+
+// CheckMutation asks the last gate about a mutation of attempt 1 on machine 105.
+func CheckMutation(kind MutationKind, token string, req op.Request, form url.Values) error {
+	return mutation{
+		kind: kind, request: req, form: form,
+		by: subject{user: "writ@pve", token: token, role: "WritAttempt", node: "pve1", guest: op.Guest{Type: op.QEMU, VMID: 105}},
+	}.check()
+}

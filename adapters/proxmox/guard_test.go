@@ -40,7 +40,7 @@ func TestLaunchRefusesWhatIsNotADestroyOfTheTarget(t *testing.T) {
 			r := newRawHost(t)
 			l := launching(vm105, "")
 			change(l)
-			_, err := r.host().GuestDestroy().Launch(t.Context(), l)
+			_, err := launch(t.Context(), r.host().GuestDestroy(), l)
 			if !engine.IsDefinite(err) {
 				t.Errorf("got %v, want a definite error", err)
 			}
@@ -57,7 +57,7 @@ func TestSecondLaunchOfAnAttemptIsRefusedAndAmbiguous(t *testing.T) {
 	r := newRawHost(t).on("DELETE "+l.Request.Path, bare(596, "Connection timed out"))
 	d := r.host().GuestDestroy()
 	for range 2 {
-		if _, err := d.Launch(t.Context(), l); err == nil || engine.IsDefinite(err) {
+		if _, err := launch(t.Context(), d, l); err == nil || engine.IsDefinite(err) {
 			t.Errorf("got definite %v, %v, want an ambiguous error", engine.IsDefinite(err), err)
 		}
 	}
@@ -118,7 +118,7 @@ func TestLaunchGoesStraightToTheNode(t *testing.T) {
 	l := launching(vm105, "")
 	node.on("DELETE "+l.Request.Path, data(`"`+upid105+`"`))
 	h := newHost(t, proxmox.Config{BaseURL: front.url(), Nodes: map[string]string{"pve1": node.url()}})
-	if _, err := h.GuestDestroy().Launch(t.Context(), l); err != nil {
+	if _, err := launch(t.Context(), h.GuestDestroy(), l); err != nil {
 		t.Error(err)
 	}
 	if got := front.requests(); len(got) != 0 {
@@ -137,7 +137,7 @@ func TestLaunchDoesNotWaitForAConnection(t *testing.T) {
 	defer func() { _ = ln.Close() }()
 	h := newHost(t, proxmox.Config{BaseURL: "https://" + ln.Addr().String()})
 	began := time.Now()
-	_, err = h.GuestDestroy().Launch(t.Context(), launching(vm105, ""))
+	_, err = launch(t.Context(), h.GuestDestroy(), launching(vm105, ""))
 	if took, most := time.Since(began), engine.DefaultPace().StaleLook; !engine.IsDefinite(err) || took > most {
 		t.Errorf("got %v after %s, want a definite error within %s", err, took, most)
 	}

@@ -281,7 +281,7 @@ func TestRequest(t *testing.T) {
 		{op.Params{Purge: &no, Force: &yes}, "force=1&purge=0"},
 	} {
 		intent.Params = c.params
-		req, cred, err := d.Request(intent, seen)
+		req, cred, err := d.Request(engine.Attempt{Number: 1, Intent: intent}, seen)
 		want := op.Request{Method: "DELETE", Path: "/nodes/pve2/lxc/201", Query: c.query}
 		if err != nil || req != want || cred != token {
 			t.Errorf("got %+v, %s, %v, want %+v", req, cred, err, want)
@@ -296,7 +296,7 @@ func TestRequest(t *testing.T) {
 		"another class": {op.GuestStop, seen},
 		"no node name":  {op.GuestDestroy, op.Observed{Found: true, Node: "a/b", Type: op.LXC, VMID: 201}},
 	} {
-		if req, _, err := d.Request(op.Intent{Class: c.class, Target: target(op.LXC, 201)}, c.seen); err == nil {
+		if req, _, err := d.Request(engine.Attempt{Number: 1, Intent: op.Intent{Class: c.class, Target: target(op.LXC, 201)}}, c.seen); err == nil {
 			t.Errorf("%s: got %+v and no error", name, req)
 		}
 	}

@@ -18,9 +18,12 @@ import (
 // A Host is a Proxmox VE cluster as one API token sees it. All its methods may
 // be called concurrently.
 type Host struct {
-	token         string // the token's full name, not its secret
+	token         string // the reading token's full name, not its secret
+	shared        *credential
+	service       *service // nil without a service user
 	pollTimeout   time.Duration
 	launchTimeout time.Duration
+	fenceTimeout  time.Duration
 	log           *slog.Logger
 
 	front endpoint
@@ -30,6 +33,7 @@ type Host struct {
 
 	mu       sync.Mutex
 	launched map[string]bool // guarded by mu: op ids whose one request was let go
+	direct   map[string]bool // guarded by mu: nodes that have answered at their endpoint themselves
 }
 
 // An endpoint is the API at one node.
@@ -53,11 +57,19 @@ func New(c Config, log *slog.Logger) (*Host, error) {
 		return nil, fmt.Errorf("configure proxmox: %w", err)
 	}
 	h := &Host{
-		token: c.TokenID, pollTimeout: c.PollTimeout, launchTimeout: c.LaunchTimeout, log: log,
+		token: c.TokenID, shared: &credential{id: c.TokenID, secret: c.Secret},
+		pollTimeout: c.PollTimeout, launchTimeout: c.LaunchTimeout, fenceTimeout: fenceTimeout, log: log,
 		nodes:    make(map[string]endpoint),
 		launched: make(map[string]bool),
+		direct:   make(map[string]bool),
 		reads:    newTransport(tlsConf.Clone(), readConnect),
 		writes:   newTransport(tlsConf.Clone(), launchConnect),
+	}
+	if c.ServiceUser != "" {
+		h.service = &service{
+			user: c.ServiceUser, password: c.ServicePassword, role: c.AttemptRole, lease: c.AttemptLease,
+			turn: make(chan struct{}, 1),
+		}
 	}
 	// A connection that was used before may be dead, and a request written to
 	// it lost or not, nobody knows. A mutating one gets a new connection.
@@ -71,7 +83,6 @@ func New(c Config, log *slog.Logger) (*Host, error) {
 		client := func(t http.RoundTripper) *pve.Client {
 			return pve.NewClient(base.String(),
 				pve.WithHTTPClient(&http.Client{Transport: t, CheckRedirect: noRedirect}),
-				pve.WithAPIToken(c.TokenID, string(c.Secret)),
 				pve.WithUserAgent("writ"),
 				pve.WithLogger(silent{}))
 		}
@@ -98,7 +109,8 @@ func (h *Host) Close() {
 	h.writes.CloseIdleConnections()
 }
 
-// Credential is the auth id under which requests are sent.
+// Credential is the full name of the API token that reads and, in ModeShared,
+// destroys.
 func (h *Host) Credential() string { return h.token }
 
 // at is the endpoint that a request about a node goes to: the node itself if
@@ -113,9 +125,13 @@ func (h *Host) at(node string) endpoint {
 // get reads one path below the API's root. An error is a *StatusError, a
 // *RequestError, or says that the answer was not what Proxmox VE sends.
 func (h *Host) get(ctx context.Context, at endpoint, path string) (reply, error) {
+	return h.getAs(ctx, at, path, h.shared)
+}
+
+func (h *Host) getAs(ctx context.Context, at endpoint, path string, as *credential) (reply, error) {
 	ctx, cancel := context.WithTimeout(ctx, h.pollTimeout)
 	defer cancel()
-	x := &exchange{host: at.base.Host, want: op.Request{Method: http.MethodGet}}
+	x := &exchange{host: at.base.Host, as: as, want: op.Request{Method: http.MethodGet}}
 	if err := at.reads.Req(withExchange(ctx, x), http.MethodGet, path, nil, nil); err != nil {
 		return reply{}, plain(http.MethodGet, path, err)
 	}
@@ -126,11 +142,13 @@ func (h *Host) get(ctx context.Context, at endpoint, path string) (reply, error)
 	return r, nil
 }
 
-// send lets the announced request go, once, and gives the answer's body.
-func (h *Host) send(ctx context.Context, at endpoint, req op.Request) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, h.launchTimeout)
+// send lets one mutating request go, once, over a connection of its own, and
+// gives the answer's body.
+func (h *Host) send(ctx context.Context, at endpoint, m mutation, as *credential, timeout time.Duration) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	x := &exchange{host: at.base.Host, want: req}
+	req := m.request
+	x := &exchange{host: at.base.Host, as: as, want: req, change: &m}
 	target := req.Path
 	if req.Query != "" {
 		target += "?" + req.Query

@@ -18,7 +18,10 @@ type rig struct {
 	sim  *pvesim.Sim
 	host *proxmox.Host
 	exec engine.Executor
+	conf proxmox.Config
 	runs int
+	// What a test counts begins after these.
+	before, asked int
 }
 
 func newRig(t *testing.T) *rig {
@@ -43,10 +46,11 @@ func newRig(t *testing.T) *rig {
 	sim.Grant("/", "svc@pve", "Cluster", true)
 	sim.Grant("/vms", "svc@pve", "Guests", true)
 	r := &rig{t: t, sim: sim}
-	r.host = newHost(t, proxmox.Config{
+	r.conf = proxmox.Config{
 		BaseURL: srv.URL, Nodes: srv.URLs,
 		Fingerprints: []string{srv.Fingerprints["pve1"], srv.Fingerprints["pve2"]},
-	})
+	}
+	r.host = newHost(t, r.conf)
 	r.exec = r.host.GuestDestroy()
 	return r
 }
@@ -87,7 +91,7 @@ func (r *rig) announce(typ op.GuestType, params op.Params) *op.Launching {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	req, cred, err := r.exec.Request(intent, seen)
+	req, cred, err := r.exec.Request(engine.Attempt{Number: 1, Intent: intent}, seen)
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -119,7 +123,7 @@ func (r *rig) probe(l *op.Launching, task engine.Task) engine.Finding {
 
 // effects tells how many guests were destroyed and volumes removed in truth.
 func (r *rig) effects() (guests, volumes int) {
-	for _, e := range r.sim.Effects() {
+	for _, e := range r.sim.Effects()[r.before:] {
 		switch e.Kind {
 		case pvesim.GuestDestroyed:
 			guests++
@@ -181,7 +185,7 @@ func TestSimDestroy(t *testing.T) {
 			if want := c.name == "machine in a pool"; err != nil || facts.Node != l.Node || (facts.Pool == "team") != want {
 				t.Errorf("facts: got %+v, %v", facts, err)
 			}
-			upid, err := r.exec.Launch(t.Context(), l)
+			upid, err := launch(t.Context(), r.exec, l)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -218,7 +222,7 @@ func TestSimRefusals(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t)
 			r.guest(c.kind, c.change)
-			_, err := r.exec.Launch(t.Context(), r.announce(c.typ, op.Params{}))
+			_, err := launch(t.Context(), r.exec, r.announce(c.typ, op.Params{}))
 			if !engine.IsDefinite(err) || !strings.Contains(fmt.Sprint(err), c.text) {
 				t.Errorf("got %v, want a definite error with %q", err, c.text)
 			}
@@ -249,7 +253,7 @@ func TestSimLateRefusals(t *testing.T) {
 			l := r.announce(op.QEMU, op.Params{})
 			c.do(r)
 			before, _ := r.effects()
-			_, err := r.exec.Launch(t.Context(), l)
+			_, err := launch(t.Context(), r.exec, l)
 			if !engine.IsDefinite(err) || !strings.Contains(fmt.Sprint(err), c.text) {
 				t.Errorf("got %v, want a definite error with %q", err, c.text)
 			}
@@ -268,7 +272,7 @@ func TestSimFollowsAMigratedGuest(t *testing.T) {
 		t.Fatal(err)
 	}
 	l := r.announce(op.QEMU, op.Params{})
-	upid, err := r.exec.Launch(t.Context(), l)
+	upid, err := launch(t.Context(), r.exec, l)
 	if err != nil || l.Node != "pve2" {
 		t.Fatalf("got %v on %s, want pve2", err, l.Node)
 	}
@@ -302,7 +306,7 @@ func TestSimAmbiguousLaunches(t *testing.T) {
 			l := r.announce(op.QEMU, op.Params{})
 			c.fault.Method, c.fault.Path = "DELETE", guestPath
 			in := r.fault(c.fault)
-			upid, err := r.exec.Launch(t.Context(), l)
+			upid, err := launch(t.Context(), r.exec, l)
 			if err == nil || engine.IsDefinite(err) {
 				t.Errorf("got %q, definite %v, %v, want an ambiguous error", upid, engine.IsDefinite(err), err)
 			}
@@ -352,7 +356,7 @@ func TestSimTaskEndsEarly(t *testing.T) {
 			r.guest(c.kind)
 			l := r.announce(c.typ, op.Params{})
 			c.prepare(r)
-			upid, err := r.exec.Launch(t.Context(), l)
+			upid, err := launch(t.Context(), r.exec, l)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -390,7 +394,7 @@ func TestSimReusedVMID(t *testing.T) {
 			r.guest(kinds[0])
 			typ := op.GuestType(kinds[0])
 			l := r.announce(typ, op.Params{})
-			upid, err := r.exec.Launch(t.Context(), l)
+			upid, err := launch(t.Context(), r.exec, l)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -404,7 +408,7 @@ func TestSimReusedVMID(t *testing.T) {
 			}
 			// The announcement is spent: sending it again would now destroy
 			// the wrong guest.
-			if _, err := r.exec.Launch(t.Context(), l); err == nil || engine.IsDefinite(err) {
+			if _, err := launch(t.Context(), r.exec, l); err == nil || engine.IsDefinite(err) {
 				t.Errorf("second launch: got %v, want an ambiguous refusal", err)
 			}
 			r.wantOneRequest()
@@ -420,7 +424,7 @@ func TestSimRightsGoWithTheGuest(t *testing.T) {
 	r.sim.Revoke("/vms", "svc@pve")
 	r.sim.Grant("/pool/team", "svc@pve", "Guests", true)
 	l := r.announce(op.QEMU, op.Params{})
-	upid, err := r.exec.Launch(t.Context(), l)
+	upid, err := launch(t.Context(), r.exec, l)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -439,7 +443,7 @@ func TestSimForgottenTask(t *testing.T) {
 	r.guest(pvesim.QEMU)
 	l := r.announce(op.QEMU, op.Params{})
 	r.fault(pvesim.Fault{Kind: pvesim.FaultTaskForget, VMID: 107})
-	upid, err := r.exec.Launch(t.Context(), l)
+	upid, err := launch(t.Context(), r.exec, l)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -456,7 +460,7 @@ func TestSimLateExecution(t *testing.T) {
 	r.guest(pvesim.QEMU)
 	l := r.announce(op.QEMU, op.Params{})
 	held := r.fault(pvesim.Fault{Kind: pvesim.FaultHold, Point: pvesim.PointFork, Method: "DELETE", Path: guestPath, ClientGone: true})
-	if _, err := r.exec.Launch(t.Context(), l); err == nil || engine.IsDefinite(err) {
+	if _, err := launch(t.Context(), r.exec, l); err == nil || engine.IsDefinite(err) {
 		t.Errorf("got %v, want an ambiguous error", err)
 	}
 	wantEffect(t, r.probe(l, engine.Task{}), op.EffectNone, 0) // true of this moment alone

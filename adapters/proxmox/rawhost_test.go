@@ -2,6 +2,7 @@ package proxmox_test
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -14,6 +15,7 @@ import (
 	"testing"
 
 	"writ/adapters/proxmox"
+	"writ/domain/engine"
 	"writ/domain/op"
 )
 
@@ -205,6 +207,16 @@ func launching(seen op.Observed, query string) *op.Launching {
 		Node: seen.Node, Credential: token, Observed: seen,
 		Request: op.Request{Method: "DELETE", Path: fmt.Sprintf("/nodes/%s/%s/%d", seen.Node, seen.Type, seen.VMID), Query: query},
 	}
+}
+
+// attemptOf is the attempt that was announced.
+func attemptOf(l *op.Launching, earlier ...int) engine.Attempt {
+	return engine.Attempt{Nonce: l.Nonce, Number: l.Attempt, Intent: op.Intent{Class: l.Class, Target: l.Target}, Earlier: earlier}
+}
+
+// launch sends what was announced, as its first attempt.
+func launch(ctx context.Context, x engine.Executor, l *op.Launching) (string, error) {
+	return x.Launch(ctx, attemptOf(l), l)
 }
 
 var (

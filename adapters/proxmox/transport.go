@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptrace"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -60,8 +61,11 @@ func noRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastRe
 // An exchange is the permission for exactly one request and the place for its
 // answer. A request without one does not leave the process.
 type exchange struct {
-	host string     // host and port it may go to
-	want op.Request // for reads only the method is set
+	host string      // host and port it may go to
+	as   *credential // that it is sent with
+	want op.Request  // for reads only the method is set
+	// change is what the request changes; nil for reads.
+	change *mutation
 
 	used atomic.Bool
 	// connected is set once net/http has a connection for the request, its TLS
@@ -111,6 +115,12 @@ func (c *courier) RoundTrip(req *http.Request) (*http.Response, error) {
 	// With GetBody or an idempotency key net/http may send a request again
 	// after a broken connection (net/http Request.isReplayable).
 	out.GetBody = nil
+	x.as.stamp(out.Header)
+	if x.change != nil && x.change.form != nil {
+		form := x.change.form.Encode()
+		out.Body, out.ContentLength = io.NopCloser(strings.NewReader(form)), int64(len(form))
+		out.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	}
 	res, err := c.base.RoundTrip(out)
 	if err != nil {
 		return fail(x.connected.Load(), err)
@@ -147,8 +157,15 @@ func (c *courier) guard(req *http.Request, x *exchange) error {
 		return fmt.Errorf("refused: method %s, %s was announced", req.Method, x.want.Method)
 	case !c.mutating && req.Method != http.MethodGet:
 		return fmt.Errorf("refused: %s over the connection for reads", req.Method)
+	case c.mutating != (x.change != nil):
+		return errors.New("refused: what changes something and what reads go over different connections")
 	case c.mutating && (pathBelowRoot(req) != x.want.Path || req.URL.RawQuery != x.want.Query):
 		return fmt.Errorf("refused: %s?%s is not what was announced", pathBelowRoot(req), req.URL.RawQuery)
+	}
+	if c.mutating {
+		if err := x.change.check(); err != nil {
+			return fmt.Errorf("refused: %w", err)
+		}
 	}
 	return nil
 }

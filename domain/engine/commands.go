@@ -40,14 +40,21 @@ type (
 
 	// AwaitTurn waits until no other op acts on the target, and holds it until
 	// the job ends. Answer: TurnCame.
-	AwaitTurn struct{ Key string }
+	AwaitTurn struct {
+		Key string
+		// Recovering: the target is held, but no place among those that act.
+		Recovering bool
+	}
 
 	// Observe reads the target afresh and composes the request for it.
 	// Answer: HostObserved.
-	Observe struct{ Intent op.Intent }
+	Observe struct{ Attempt Attempt }
 
 	// Launch sends the announced request, once. Answer: LaunchDone.
-	Launch struct{ Announced *op.Launching }
+	Launch struct {
+		Attempt   Attempt
+		Announced *op.Launching
+	}
 
 	// AskTask asks for a task's state. Answer: TaskAsked.
 	AskTask struct {
@@ -62,6 +69,22 @@ type (
 		Log        []string
 	}
 
+	// FindTasks looks for the tasks that an announced request has started.
+	// Answer: TasksFound.
+	FindTasks struct{ Announced *op.Launching }
+
+	// TakeTask puts on record that a task is this attempt's, if it is nobody's
+	// yet. Answer: TaskTaken.
+	TakeTask struct{ UPID, OpID string }
+
+	// RaiseFence makes it impossible for a late request to take effect.
+	// Answer: Fenced.
+	RaiseFence struct{ Announced *op.Launching }
+
+	// RecordContested puts a contested task on record in the gate's stream,
+	// and raises the alarm. Answer: RefusalRecorded.
+	RecordContested struct{ Contested op.Contested }
+
 	// Pause lets time pass. Answer: Paused.
 	Pause struct{ For time.Duration }
 
@@ -69,19 +92,23 @@ type (
 	Finish struct{ Answer Answer }
 )
 
-func (ReadOp) command()        {}
-func (ReadPolicy) command()    {}
-func (ReadFacts) command()     {}
-func (RecordRefusal) command() {}
-func (Reserve) command()       {}
-func (Append) command()        {}
-func (AwaitTurn) command()     {}
-func (Observe) command()       {}
-func (Launch) command()        {}
-func (AskTask) command()       {}
-func (ProbeHost) command()     {}
-func (Pause) command()         {}
-func (Finish) command()        {}
+func (ReadOp) command()          {}
+func (ReadPolicy) command()      {}
+func (ReadFacts) command()       {}
+func (RecordRefusal) command()   {}
+func (Reserve) command()         {}
+func (Append) command()          {}
+func (AwaitTurn) command()       {}
+func (Observe) command()         {}
+func (Launch) command()          {}
+func (AskTask) command()         {}
+func (ProbeHost) command()       {}
+func (FindTasks) command()       {}
+func (TakeTask) command()        {}
+func (RaiseFence) command()      {}
+func (RecordContested) command() {}
+func (Pause) command()           {}
+func (Finish) command()          {}
 
 // A Result is what came of a command.
 type Result interface{ result() }
@@ -115,7 +142,11 @@ type (
 		Err     error
 	}
 	// TurnCame means that the target is held; or, Stopping, that it is not.
-	TurnCame struct{ Stopping bool }
+	// Blocked says why it can't be had until another op on it is settled.
+	TurnCame struct {
+		Stopping bool
+		Blocked  string
+	}
 	// HostObserved has NoExecutor set if the class can't be carried out here,
 	// and Err if the host could not be asked or no request can be made for what was seen.
 	HostObserved struct {
@@ -144,6 +175,22 @@ type (
 		Finding Finding
 		Err     error
 	}
+	// TasksFound has Err set if the host could not be asked.
+	TasksFound struct {
+		Search TaskSearch
+		Err    error
+	}
+	// TaskTaken is Ours if the task is on record as this attempt's; Err if that
+	// is not known.
+	TaskTaken struct {
+		Ours bool
+		Err  error
+	}
+	// Fenced has Err set if the host could not be asked.
+	Fenced struct {
+		Fence Fence
+		Err   error
+	}
 	// Paused means that the time has passed.
 	Paused struct{}
 )
@@ -159,6 +206,9 @@ func (HostObserved) result()    {}
 func (LaunchDone) result()      {}
 func (TaskAsked) result()       {}
 func (Probed) result()          {}
+func (TasksFound) result()      {}
+func (TaskTaken) result()       {}
+func (Fenced) result()          {}
 func (Paused) result()          {}
 
 // AppendOutcome says what is certain about an append.

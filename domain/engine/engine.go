@@ -40,6 +40,12 @@ type Config struct {
 	Log  *slog.Logger
 
 	Pace Pace // zero: DefaultPace
+	// Pending lists the ops that are in flight on record; it may list more,
+	// but must list all that were when it was called. Nil: nothing is
+	// recovered.
+	Pending func(context.Context) ([]op.Nonce, error)
+	// RecoverEvery is the time between two passes of recovery; 0 means 5 s.
+	RecoverEvery time.Duration
 	// Queue bounds the ops that are claimed and not ended; 0 means 1024.
 	Queue int
 	// Parallel bounds the ops that act on the host at a time; 0 means 64.
@@ -67,8 +73,12 @@ type Engine struct {
 	live   map[op.Nonce]*liveJob
 	// left are the ops that a job of this process had to leave in flight, with
 	// what it knew when it did.
-	left   map[op.Nonce]Answer
+	left   map[op.Nonce]leftOp
+	held   map[op.Nonce]int // ops that jobs of this process hold, live or about to be
 	closed bool
+	halted error // why nothing is launched any more
+
+	surveyed chan struct{} // closed when what was in flight at the start is taken up
 }
 
 // New gives an engine that is ready to run. Stop must be called.
@@ -76,6 +86,8 @@ func New(ctx context.Context, cfg Config) (*Engine, error) {
 	switch {
 	case cfg.Store == nil || cfg.Policies == nil || cfg.Host == nil || cfg.Clock == nil || cfg.Draw == nil || cfg.Log == nil:
 		return nil, errors.New("engine: store, policies, host, clock, draw and log are required")
+	case cfg.Queue < 0 || cfg.Parallel < 0:
+		return nil, fmt.Errorf("engine: queue %d and parallel %d must not be negative", cfg.Queue, cfg.Parallel)
 	case cfg.Identity.Site.Agent == "" || cfg.Identity.Instance == "":
 		return nil, errors.New("engine: agent and instance must have names")
 	case cfg.Identity.Site.Ledger != string(cfg.Store.LedgerID()):
@@ -90,6 +102,9 @@ func New(ctx context.Context, cfg Config) (*Engine, error) {
 	if cfg.Parallel == 0 {
 		cfg.Parallel = 64
 	}
+	if cfg.RecoverEvery == 0 {
+		cfg.RecoverEvery = 5 * time.Second
+	}
 	if cfg.AppendTimeout == 0 {
 		cfg.AppendTimeout = 10 * time.Second
 	}
@@ -98,11 +113,18 @@ func New(ctx context.Context, cfg Config) (*Engine, error) {
 		turns:    newTurns(cfg.Parallel),
 		refusals: newRefusals(cfg.Store, cfg.Identity),
 		live:     make(map[op.Nonce]*liveJob),
-		left:     make(map[op.Nonce]Answer),
+		left:     make(map[op.Nonce]leftOp),
+		held:     make(map[op.Nonce]int),
+		surveyed: make(chan struct{}),
 	}
 	e.running, e.halt = context.WithCancel(context.WithoutCancel(ctx))
 	e.stopping, e.stop = context.WithCancel(e.running)
 	e.jobs.Go(e.flushRefusals)
+	if cfg.Pending == nil {
+		close(e.surveyed)
+	} else {
+		e.jobs.Go(e.recoverAll)
+	}
 	return e, nil
 }
 
@@ -118,6 +140,7 @@ func (e *Engine) RunSignedJob(ctx context.Context, sub Submission) Answer {
 		job:      NewJob(e.cfg.Identity, e.cfg.Pace, e.cfg.Draw, sub),
 		accepted: make(chan struct{}), done: make(chan struct{}),
 	}
+	l.job.resumable = e.cfg.Pending != nil
 	if !e.begin() {
 		return Answer{Outcome: Unavailable, Detail: "the service is stopping; nothing was done, deliver the same writ again"}
 	}
@@ -157,7 +180,7 @@ func (e *Engine) Wait(ctx context.Context, n op.Nonce) Answer {
 	for {
 		e.mu.Lock()
 		l := e.live[n]
-		left := e.left[n]
+		left := e.left[n].answer
 		e.mu.Unlock()
 		if l == nil {
 			a := e.lastLook(ctx, n)
@@ -209,8 +232,8 @@ func (e *Engine) Status(ctx context.Context, n op.Nonce) Answer {
 func (e *Engine) Stop(ctx context.Context) error {
 	e.mu.Lock()
 	e.closed = true
+	e.stop() // before recovery can pass over an op because the engine is closed
 	e.mu.Unlock()
-	e.stop()
 	defer e.halt()
 
 	ended := make(chan struct{})

@@ -16,6 +16,10 @@ type fakeHost struct {
 	guests   map[int]op.Observed
 	tasks    map[string]engine.Task
 	launches []*op.Launching // every request that reached it
+	attempts []engine.Attempt
+	fences   int
+	owner    map[string]string // task -> op id
+	fenced   map[string]bool   // op ids whose late requests do nothing
 	effects  map[op.Nonce]int
 	busy     map[int]int // requests under way by VMID, to see overlaps
 	overlap  bool
@@ -28,11 +32,15 @@ type fakeHost struct {
 	onFacts, onObserve func()
 	precedes           map[string]bool
 	finding            *engine.Finding
+	// What recovery is told; nil: the tasks of the attempt that there are, and
+	// a fence that holds.
+	search func(h *fakeHost, l *op.Launching) engine.TaskSearch
+	fence  func(h *fakeHost, l *op.Launching) engine.Fence
 }
 
 func newFakeHost() *fakeHost {
 	return &fakeHost{
-		guests: make(map[int]op.Observed), tasks: make(map[string]engine.Task), effects: make(map[op.Nonce]int),
+		guests: make(map[int]op.Observed), tasks: make(map[string]engine.Task), owner: make(map[string]string), fenced: make(map[string]bool), effects: make(map[op.Nonce]int),
 		failures: make(map[string]int), precedes: map[string]bool{"VM is locked (backup)": true}, busy: make(map[int]int),
 	}
 }
@@ -71,15 +79,16 @@ func (h *fakeHost) Observe(_ context.Context, t op.Target) (op.Observed, error) 
 	return h.guests[t.Guest.VMID], h.fails("Observe")
 }
 
-func (h *fakeHost) Request(i op.Intent, seen op.Observed) (op.Request, string, error) {
+func (h *fakeHost) Request(a engine.Attempt, seen op.Observed) (op.Request, string, error) {
 	return op.Request{
-		Method: "DELETE", Path: fmt.Sprintf("/nodes/%s/%s/%d", seen.Node, seen.Type, i.Target.Guest.VMID),
+		Method: "DELETE", Path: fmt.Sprintf("/nodes/%s/%s/%d", seen.Node, seen.Type, a.Intent.Target.Guest.VMID),
 	}, "writ@pve!launch", nil
 }
 
-func (h *fakeHost) Launch(_ context.Context, l *op.Launching) (string, error) {
+func (h *fakeHost) Launch(_ context.Context, a engine.Attempt, l *op.Launching) (string, error) {
 	h.mu.Lock()
 	h.launches = append(h.launches, l)
+	h.attempts = append(h.attempts, a)
 	h.busy[l.Target.Guest.VMID]++
 	if h.busy[l.Target.Guest.VMID] > 1 {
 		h.overlap = true
@@ -115,6 +124,7 @@ func (h *fakeHost) start(l *op.Launching, t engine.Task) string {
 func (h *fakeHost) task(l *op.Launching, t engine.Task) string {
 	upid := fmt.Sprintf("UPID:%s:%08X:%08X:%08X:qmdestroy:%d:%s:", l.Node, len(h.tasks)+1, 7, 8, l.Target.Guest.VMID, l.Credential)
 	h.tasks[upid] = t
+	h.owner[upid] = l.OpID
 	return upid
 }
 
@@ -153,4 +163,36 @@ func (h *fakeHost) launched() int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return len(h.launches)
+}
+
+func (h *fakeHost) FindTasks(_ context.Context, l *op.Launching) (engine.TaskSearch, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if err := h.fails("FindTasks"); err != nil {
+		return engine.TaskSearch{}, err
+	}
+	if h.search != nil {
+		return h.search(h, l), nil
+	}
+	s := engine.TaskSearch{Exact: true, Complete: true}
+	for upid := range h.tasks {
+		if h.owner[upid] == l.OpID {
+			s.UPIDs = append(s.UPIDs, upid)
+		}
+	}
+	return s, nil
+}
+
+func (h *fakeHost) Fence(_ context.Context, l *op.Launching) (engine.Fence, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if err := h.fails("Fence"); err != nil {
+		return engine.Fence{}, err
+	}
+	h.fences++
+	if h.fence != nil {
+		return h.fence(h, l), nil
+	}
+	h.fenced[l.OpID] = true
+	return engine.Fence{Confirmed: true, Digest: "fenced", Gone: h.guests[l.Target.Guest.VMID].SMBIOSUUID != l.Observed.SMBIOSUUID}, nil
 }

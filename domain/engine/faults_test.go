@@ -216,8 +216,11 @@ func TestJobUnderRandomResults(t *testing.T) {
 	}
 	who := engine.Identity{Site: gate.Site{Agent: "lab", Ledger: string(ledger)}, Instance: "x"}
 	ends := make(map[engine.Outcome]int)
-	const runs = 1000
-	for seed := range uint64(runs) {
+	runs := 1000
+	if testing.Short() {
+		runs = 300
+	}
+	for seed := range uint64(runs) { //nolint:gosec // a small number
 		r := rand.New(rand.NewPCG(seed, 1))
 		d := order(web3())
 		sub := signed(t, d)

@@ -21,10 +21,43 @@ func (j *Job) ask() Command {
 	return AskTask{Class: j.op.Started.Class, UPID: j.op.Running.UPID}
 }
 
+// How often in a row the host may leave a question about an op in flight
+// unanswered before the job lets go of the op. Recovery takes it up again and
+// again, but meanwhile a person can settle it: a node may be gone for good.
+const (
+	askTries        = 16 // of a job that has launched
+	recoverAskTries = 8
+)
+
+// askAgain repeats a question that the host did not answer, for a while.
+func (j *Job) askAgain(what string, err error, again Command) Command {
+	j.unheard++
+	most := askTries
+	if j.recovering {
+		most = recoverAskTries
+	}
+	if j.resumable && j.unheard >= most {
+		return j.indeterminate(fmt.Sprintf("%s, tried %d times: %s", what, j.unheard, text(err.Error())))
+	}
+	return j.pause(j.pace.HostRetry, j.pace.HostRetryMax, again)
+}
+
+// mayStillAct tells whether the attempt's request, or a task that it started,
+// may still have an effect, for all this job knows.
+func (j *Job) mayStillAct() bool {
+	switch j.op.State { //nolint:exhaustive // in the others nothing of the attempt is at the host
+	case op.StateLaunching:
+		return true
+	case op.StateTaskRunning:
+		return j.op.Running.UPID != "" && !j.ended
+	}
+	return false
+}
+
 func (j *Job) onTask(now time.Time, in TaskAsked) Command {
 	if in.Err != nil {
 		// A question that failed is not an answer.
-		return j.pause(j.pace.HostRetry, j.pace.HostRetryMax, j.ask())
+		return j.askAgain("the host could not be asked about the task", in.Err, j.ask())
 	}
 	switch in.Task.Phase {
 	case TaskActive:
@@ -37,8 +70,9 @@ func (j *Job) onTask(now time.Time, in TaskAsked) Command {
 	case TaskEnded:
 	default:
 		// A state that is none: the task may be running.
-		return j.pause(j.pace.HostRetry, j.pace.HostRetryMax, j.ask())
+		return j.askAgain("the host could not be asked about the task", fmt.Errorf("phase %d is none", in.Task.Phase), j.ask())
 	}
+	j.ended = true
 	j.exitStatus, j.log = text(in.Task.ExitStatus), lines(in.Task.Log)
 	if !saidOK(j.exitStatus) && in.PrecedesEffect {
 		return j.fail(now, op.KindTaskFailed, op.EffectNone, "the task failed before it changed anything: "+j.exitStatus,
@@ -61,7 +95,7 @@ func (j *Job) probe() Command {
 // never enough for success, and its error never enough for failure.
 func (j *Job) onProbe(now time.Time, in Probed) Command {
 	if in.Err != nil {
-		return j.pause(j.pace.HostRetry, j.pace.HostRetryMax,
+		return j.askAgain(j.taskSaid()+", and the target could not be read", in.Err,
 			ProbeHost{Announced: j.op.Launching, ExitStatus: j.exitStatus, Log: j.log})
 	}
 	ev := evidence(in.Finding.Evidence)

@@ -232,6 +232,8 @@ func policy() gate.PolicyDocument {
 		Roles: map[string]gate.Role{"operator": {
 			Holders: []string{"alice", "bob"}, Quorum: 1, MaxLifetime: "24h", RequesterCounts: true,
 			Allow: []gate.Rule{{Classes: []op.Class{op.GuestDestroy}, On: gate.On{VMIDs: []string{"100-199"}}}},
+		}, "resolver": {
+			Holders: []string{"alice", "bob"}, Quorum: 1, MaxLifetime: "1h", RequesterCounts: true, Resolve: true,
 		}},
 	}
 }

@@ -29,10 +29,10 @@ type Executor interface {
 	// can't be read is an error, never a zero value.
 	Observe(ctx context.Context, target op.Target) (op.Observed, error)
 
-	// Request gives the one mutating request for an intent on a target as
+	// Request gives the one mutating request of an attempt on a target as
 	// observed, and the id of the credential that will send it. It asks
 	// nothing of the host.
-	Request(intent op.Intent, seen op.Observed) (req op.Request, credential string, err error)
+	Request(a Attempt, seen op.Observed) (req op.Request, credential string, err error)
 
 	// Launch sends exactly the announced request, once: a fresh connection,
 	// no retry, no redirect. It gives the UPID of the task that the host
@@ -40,8 +40,18 @@ type Executor interface {
 	//
 	// An error made by Definite proves that the host started nothing for this
 	// request and never will. Every other error is ambiguous: the request may
-	// have taken effect, or may still do.
-	Launch(ctx context.Context, announced *op.Launching) (upid string, err error)
+	// have taken effect, or may still do. An *OtherCopyError is one of these.
+	Launch(ctx context.Context, a Attempt, announced *op.Launching) (upid string, err error)
+
+	// FindTasks looks for the tasks that the announced request has started. An
+	// error means that the host could not be asked.
+	FindTasks(ctx context.Context, announced *op.Launching) (TaskSearch, error)
+
+	// Fence makes it impossible for a late request of the announcement to take
+	// effect, and says how far that went. It may be repeated; it only ever
+	// takes rights away. An error means that the host could not be asked, and
+	// that parts of the fence may stand.
+	Fence(ctx context.Context, announced *op.Launching) (Fence, error)
 
 	// PrecedesEffect tells whether a task of this class that ended with the
 	// given error text failed before it changed anything.

@@ -17,6 +17,9 @@ type Pace struct {
 	// HostRetry is the first pause after the host could not be asked; it
 	// doubles up to HostRetryMax.
 	HostRetry, HostRetryMax time.Duration
+	// FindTries is how often recovery looks for a task before it raises the
+	// fence: a task can run for some seconds before it is listed.
+	FindTries int
 	// LookTries is how often a look right before launch is tried before the
 	// attempt is given up, effect none.
 	LookTries int
@@ -32,8 +35,8 @@ func DefaultPace() Pace {
 	return Pace{
 		AppendRetry: 20 * time.Millisecond, AppendRetryMax: 5 * time.Second,
 		HostRetry: 250 * time.Millisecond, HostRetryMax: 30 * time.Second,
-		LookTries: 4,
-		Poll:      100 * time.Millisecond, PollMax: 2 * time.Second,
+		FindTries: 6, LookTries: 4,
+		Poll: 100 * time.Millisecond, PollMax: 2 * time.Second,
 		StaleLook: 10 * time.Second,
 	}
 }
@@ -66,6 +69,11 @@ const (
 	phaseFollow
 	phaseProbe
 	phaseEnd
+	phaseFind
+	phaseTake
+	phaseFence
+	phaseProbeFenced
+	phaseContest
 	phaseOver
 )
 
@@ -81,6 +89,8 @@ type Job struct {
 	unverified *signedop.Unverified
 	op         op.Op
 	claimed    bool
+	recovering bool
+	resumable  bool // recovery takes the op up again if the job lets go of it
 
 	policy    *gate.Policy
 	authentic *gate.Authenticated
@@ -91,14 +101,19 @@ type Job struct {
 	exitStatus string
 	log        []string
 	forgotten  bool
+	found      string // UPID of a task: answered to the launch, or found by recovery
+	fence      *Fence // once it is confirmed
 
 	phase   phase
-	pending *op.Record // being appended
-	after   op.Op      // the op once it is
-	resume  Command    // what to do after a pause
-	waiting bool       // a pause is under way
-	tries   int        // of the present question
-	answer  Answer     // to give after a refusal is recorded
+	pending *op.Record    // being appended
+	after   op.Op         // the op once it is
+	resume  Command       // what to do after a pause
+	waiting bool          // a pause is under way
+	unheard int           // questions in a row that the host did not answer
+	ended   bool          // the task was seen to have ended
+	contest *op.Contested // a task that the record has no place for
+	tries   int           // of the present question
+	answer  Answer        // to give after a refusal is recorded
 }
 
 // NewJob prepares a job. draw gives 128 fresh random bits each time. The
@@ -119,7 +134,10 @@ func (j *Job) Committed() bool { return j.claimed || j.phase == phaseClaim }
 func (j *Job) Op() op.Op { return j.op }
 
 // Begin gives the first command.
-func (j *Job) Begin(time.Time) Command {
+func (j *Job) Begin(now time.Time) Command {
+	if j.recovering {
+		return j.recoverBegin(now)
+	}
 	if len(j.sub.Envelope) > 0 {
 		// The nonce is taken from an unverified document: it is a look-up key
 		// here and nothing else. What does not parse is the gate's to refuse.
@@ -142,17 +160,21 @@ func (j *Job) Step(now time.Time, in Result) Command {
 			return j.resume
 		}
 	}
+	if j.answered(in) {
+		j.unheard = 0
+	}
 	switch in := in.(type) {
 	case OpRead:
-		if j.phase == phaseReread {
-			return j.onReread(now, in)
-		}
-		return j.onOpRead(now, in)
+		return j.onRead(now, in)
 	case PolicyRead:
 		return j.onPolicy(now, in)
 	case FactsRead:
 		return j.onFacts(now, in)
 	case RefusalRecorded:
+		if in.Err != nil && j.contest != nil {
+			// Nobody may miss it: a log can be lost.
+			return j.pause(j.pace.AppendRetry, j.pace.AppendRetryMax, RecordContested{Contested: *j.contest})
+		}
 		return j.finish(j.answer)
 	case Reserved:
 		return j.onReserved(now, in)
@@ -167,9 +189,46 @@ func (j *Job) Step(now time.Time, in Result) Command {
 	case TaskAsked:
 		return j.onTask(now, in)
 	case Probed:
+		if j.phase == phaseProbeFenced {
+			return j.onProbeFenced(now, in)
+		}
 		return j.onProbe(now, in)
+	case TasksFound:
+		return j.onTasksFound(now, in)
+	case TaskTaken:
+		return j.onTaskTaken(now, in)
+	case Fenced:
+		return j.onFenced(in)
 	}
 	panic(fmt.Sprintf("engine: internal error: %T in phase %d", in, j.phase))
+}
+
+// answered tells whether a result is an answer of the host about an op in
+// flight.
+func (j *Job) answered(in Result) bool {
+	switch in := in.(type) {
+	case TaskAsked:
+		return in.Err == nil && in.Task.Phase >= TaskActive && in.Task.Phase <= TaskForgotten
+	case Probed:
+		return in.Err == nil
+	case TasksFound:
+		// Asked again on the way to a probe, it is not what went unanswered.
+		return in.Err == nil && j.phase != phaseProbeFenced
+	case Fenced:
+		return in.Err == nil
+	}
+	return false
+}
+
+func (j *Job) onRead(now time.Time, in OpRead) Command {
+	switch j.phase { //nolint:exhaustive // only these phases read the op
+	case phaseReread:
+		return j.onReread(now, in)
+	case phaseContest:
+		return j.onContestRead(now, in)
+	default:
+		return j.onOpRead(now, in)
+	}
 }
 
 func (j *Job) to(p phase, c Command) Command {
@@ -218,8 +277,13 @@ func (j *Job) put(p phase, e op.Event) Command {
 		return j.failUnannounced(op.HeaderOf(e).At, err)
 	}
 	if err != nil {
-		// The steps of this package and the table in op disagree. Nothing was
-		// appended; the op stays as it is on record.
+		if j.claimed {
+			// What the host said has no form in which it could be on record, or
+			// the steps of this package and the table in op disagree. The op is
+			// in flight, and its request may be at work.
+			return j.indeterminate("what happened can't be put on record: " + err.Error())
+		}
+		// Nothing was appended; the op stays as it is on record.
 		return j.finish(Answer{Outcome: Corrupt, Detail: err.Error(), Nonce: j.op.Nonce, OpID: j.op.OpID, State: j.op.State})
 	}
 	j.pending, j.after = &rec, after
@@ -244,6 +308,9 @@ func (j *Job) onAppend(now time.Time, in AppendDone) Command {
 	}
 	if j.phase == phaseAnnounce && in.Outcome == AppendRefused {
 		return j.failUnannounced(now, in.Err)
+	}
+	if j.phase == phaseRunning && in.Outcome == AppendLost && j.found != "" {
+		return j.rereadContested()
 	}
 	return j.onAppendLost(in)
 }

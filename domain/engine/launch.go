@@ -12,6 +12,12 @@ import (
 // onTurn begins the second look. Everything that was decided at the gate may
 // have changed while the op waited: the policy, the time, the target.
 func (j *Job) onTurn(now time.Time, in TurnCame) Command {
+	if j.recovering {
+		return j.recoverOnTurn(in)
+	}
+	if in.Blocked != "" {
+		return j.fail(now, op.KindPrecondition, op.EffectNone, "target: "+in.Blocked+"; nothing was sent", nil)
+	}
 	if in.Stopping {
 		return j.interrupted(now)
 	}
@@ -41,12 +47,14 @@ func (j *Job) onLookFacts(now time.Time, in FactsRead) Command {
 		return j.refuseLate(now, d)
 	}
 	j.lookFrom = now
-	return j.to(phaseLookTarget, Observe{Intent: j.sub.Intent})
+	return j.to(phaseLookTarget, Observe{Attempt: j.attempt()})
 }
 
 // refuseLate ends an attempt that the gate no longer allows.
 func (j *Job) refuseLate(now time.Time, d gate.Decision) Command {
-	return j.fail(now, op.KindRefused, op.EffectNone, fmt.Sprintf("%s: %s", d.Reason, d.Detail), nil)
+	return j.put(phaseEnd, &op.Failed{
+		Header: j.header(now), Kind: op.KindRefused, Reason: string(d.Reason), Effect: op.EffectNone, Message: text(d.Detail),
+	})
 }
 
 // lookAgain repeats a question asked right before launch a few times. Nothing
@@ -66,7 +74,7 @@ func (j *Job) onObserved(now time.Time, in HostObserved) Command {
 		return j.fail(now, op.KindNoExecutor, op.EffectNone,
 			fmt.Sprintf("this service has no executor for class %s; nothing was sent", intent.Class), nil)
 	case in.Err != nil:
-		return j.lookAgain(now, op.KindPrecondition, "the target could not be looked at", in.Err, Observe{Intent: intent})
+		return j.lookAgain(now, op.KindPrecondition, "the target could not be looked at", in.Err, Observe{Attempt: j.attempt()})
 	}
 	if why := unmet(j.document(), in.Seen); len(why) > 0 {
 		return j.fail(now, op.KindPrecondition, op.EffectNone, sentence(why), &op.Evidence{Effect: op.EffectNone, Reasons: why})
@@ -107,10 +115,10 @@ func (j *Job) launch(now time.Time) Command {
 			age.Round(time.Millisecond), j.pace.StaleLook), nil)
 	}
 	if exp := j.document().ExpiresAt; !now.Before(exp) {
-		return j.fail(now, op.KindRefused, op.EffectNone,
-			fmt.Sprintf("%s: expires_at %s passed before launch; nothing was sent", gate.Expired, exp.Format(time.RFC3339)), nil)
+		return j.refuseLate(now, gate.Refuse(gate.Expired,
+			fmt.Sprintf("expires_at: %s passed before launch; nothing was sent", exp.Format(time.RFC3339))))
 	}
-	return j.to(phaseLaunch, Launch{Announced: j.op.Launching})
+	return j.to(phaseLaunch, Launch{Attempt: j.attempt(), Announced: j.op.Launching})
 }
 
 // lookAge is how long ago the last look at the target began, as its identity
@@ -132,6 +140,7 @@ func (j *Job) onLaunch(now time.Time, in LaunchDone) Command {
 	case in.Err == nil:
 		// The host has taken it. If this append is never made, recovery finds
 		// the task by what was announced.
+		j.found = in.UPID
 		return j.put(phaseRunning, &op.TaskRunning{Header: j.header(now), UPID: in.UPID})
 	case IsDefinite(in.Err):
 		return j.fail(now, op.KindRejected, op.EffectNone, "the host refused and started nothing: "+in.Err.Error(), nil)

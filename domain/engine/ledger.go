@@ -54,9 +54,15 @@ func expectBefore(revision uint64) eventstore.Expected {
 	return eventstore.At(eventstore.Revision(revision - 1))
 }
 
-// AppendRecord makes one append and says what is certain about it.
-func AppendRecord(ctx context.Context, store eventstore.Appender, stream string, rec op.Record) AppendDone {
-	got, err := store.Append(ctx, eventstore.StreamID(stream), expectBefore(rec.Revision), proposed(rec))
+// AppendRecord makes one append, of records that follow one another, and says
+// what is certain about it: all of them are on record or none.
+func AppendRecord(ctx context.Context, store eventstore.Appender, stream string, recs ...op.Record) AppendDone {
+	events := make([]eventstore.Proposed, len(recs))
+	for i, rec := range recs {
+		events[i] = proposed(rec)
+	}
+	rec := recs[len(recs)-1]
+	got, err := store.Append(ctx, eventstore.StreamID(stream), expectBefore(recs[0].Revision), events...)
 	var wrong *eventstore.WrongRevisionError
 	switch {
 	case err == nil && uint64(got.Revision) == rec.Revision:

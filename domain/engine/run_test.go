@@ -422,8 +422,8 @@ func TestSecondLook(t *testing.T) {
 
 				got := w.engine.Wait(context.Background(), d.Nonce)
 				w.wantOutcome(got, engine.Failed)
-				if got.Failure.Kind != tt.kind || got.Failure.Effect != op.EffectNone || !strings.Contains(got.Detail, tt.says) {
-					t.Errorf("failure: got %s, effect %s: %s", got.Failure.Kind, got.Failure.Effect, got.Detail)
+				if got.Failure.Kind != tt.kind || got.Failure.Effect != op.EffectNone || !strings.Contains(got.Failure.Reason+got.Detail, tt.says) {
+					t.Errorf("failure: got %s (%s), effect %s: %s", got.Failure.Kind, got.Failure.Reason, got.Failure.Effect, got.Detail)
 				}
 				w.wantTypes(d.Nonce, op.TypeStarted, op.TypeFailed)
 				if w.host.launched() != 1 {

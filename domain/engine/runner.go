@@ -2,7 +2,7 @@ package engine
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"log/slog"
 
 	"writ/domain/op"
@@ -17,8 +17,10 @@ type liveJob struct {
 	done       chan struct{} // closed when the job is over
 	answer     Answer        // set before done is closed
 
-	reserved bool   // holds a place in the queue
-	turn     string // holds this target
+	reserved bool     // holds a place in the queue
+	turn     *turn    // holds its target
+	holds    op.Nonce // counted among those held
+	queued   func()   // of a recovery: called once it stands in line
 }
 
 // run carries a job's commands out until it is over, or until the engine is
@@ -44,6 +46,10 @@ func (e *Engine) run(caller context.Context, l *liveJob) {
 		ctx := e.running
 		if !l.job.Committed() {
 			ctx = asking
+		} else if l.holds == "" {
+			// Before the claim can be on record, so that recovery never takes
+			// up an op that is live.
+			e.hold(l)
 		}
 		res, halted := e.carryOut(ctx, l, cmd)
 		if halted {
@@ -80,27 +86,39 @@ func (e *Engine) accept(l *liveJob) {
 	l.acceptance = AnswerFor(&o)
 	e.mu.Lock()
 	e.live[o.Nonce] = l
-	delete(e.left, o.Nonce) // what was known of the attempt before
 	e.mu.Unlock()
 	close(l.accepted)
 }
 
 // end gives back whatever a job held and tells those who wait.
 func (e *Engine) end(l *liveJob) {
-	if l.turn != "" {
-		e.turns.give(l.turn)
-	}
+	o := l.job.Op()
 	e.mu.Lock()
 	if l.reserved {
 		e.queued--
 	}
-	if n := l.job.Op().Nonce; e.live[n] == l {
-		delete(e.live, n)
-		if l.answer.Outcome == Indeterminate {
-			e.left[n] = l.answer
+	if e.live[o.Nonce] == l {
+		delete(e.live, o.Nonce)
+		if l.answer.Outcome == Indeterminate && o.Started != nil {
+			// Before the turn is given back: nobody may slip in between.
+			e.leave(o.Nonce, o.Started.Target.Key(), l.answer, l.job.mayStillAct())
 		}
 	}
 	e.mu.Unlock()
+	if l.job.Claimed() && !o.State.InFlight() {
+		e.settled(&o)
+	}
+	if c := l.job.contest; c != nil {
+		// For the rest of this process: nobody follows that task.
+		e.turns.block(o.Started.Target.Key(), o.Nonce, fmt.Sprintf(
+			"op %s on it is contested: a task of the host for it may be at work. Look at %s, then start the service again", c.OpID, c.UPID))
+	}
+	if l.turn != nil {
+		e.turns.give(l.turn)
+	}
+	if l.holds != "" {
+		e.release(l.holds)
+	}
 	close(l.done)
 }
 
@@ -123,11 +141,7 @@ func (e *Engine) carryOut(ctx context.Context, l *liveJob, cmd Command) (res Res
 	case Append:
 		return e.append(c)
 	case AwaitTurn:
-		if !e.turns.take(e.stopping, c.Key) {
-			return TurnCame{Stopping: true}, false
-		}
-		l.turn = c.Key
-		return TurnCame{}, false
+		return e.awaitTurn(l, c), false
 	case Observe:
 		return e.observe(ctx, c), false
 	case Launch:
@@ -141,6 +155,14 @@ func (e *Engine) carryOut(ctx context.Context, l *liveJob, cmd Command) (res Res
 		return res, false
 	case ProbeHost:
 		return e.probe(ctx, c), false
+	case FindTasks:
+		return e.findTasks(ctx, c), false
+	case TakeTask:
+		return e.takeTask(ctx, c), false
+	case RaiseFence:
+		return e.raiseFence(ctx, c), false
+	case RecordContested:
+		return RefusalRecorded{Err: e.recordContested(c.Contested)}, false
 	case Pause:
 		if e.cfg.Clock.Wait(ctx, c.For) != nil && e.running.Err() != nil {
 			return nil, true
@@ -148,6 +170,36 @@ func (e *Engine) carryOut(ctx context.Context, l *liveJob, cmd Command) (res Res
 		return Paused{}, false
 	}
 	panic("engine: internal error: unknown command")
+}
+
+// hold counts an op among those that a job of this process holds.
+func (e *Engine) hold(l *liveJob) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	l.holds = l.job.Op().Nonce
+	e.held[l.holds]++
+}
+
+func (e *Engine) awaitTurn(l *liveJob, c AwaitTurn) TurnCame {
+	if c.Recovering {
+		l.turn = e.turns.hold(e.stopping, c.Key, l.queued)
+		return TurnCame{Stopping: l.turn == nil}
+	}
+	select {
+	case <-e.surveyed:
+	case <-e.stopping.Done():
+		return TurnCame{Stopping: true}
+	}
+	if err := e.Halted(); err != nil {
+		return TurnCame{Blocked: "launching is stopped: " + err.Error()}
+	}
+	held, blocked := e.turns.take(e.stopping, c.Key, func() {})
+	if err := e.Halted(); err != nil && held != nil {
+		e.turns.give(held)
+		return TurnCame{Blocked: "launching is stopped: " + err.Error()}
+	}
+	l.turn = held
+	return TurnCame{Stopping: held == nil && blocked == "", Blocked: blocked}
 }
 
 // append makes one attempt at an append. It isn't bound to any caller: once
@@ -160,19 +212,19 @@ func (e *Engine) append(c Append) (Result, bool) {
 }
 
 func (e *Engine) observe(ctx context.Context, c Observe) HostObserved {
-	x := e.cfg.Executors[c.Intent.Class]
+	x := e.cfg.Executors[c.Attempt.Intent.Class]
 	if x == nil {
-		e.cfg.Log.Warn("no executor for the class of an op that was claimed", "class", string(c.Intent.Class))
+		e.cfg.Log.Warn("no executor for the class of an op that was claimed", "class", string(c.Attempt.Intent.Class))
 		return HostObserved{NoExecutor: true}
 	}
-	seen, err := x.Observe(ctx, c.Intent.Target)
+	seen, err := x.Observe(ctx, c.Attempt.Intent.Target)
 	if err != nil {
 		return HostObserved{Err: err}
 	}
 	if !seen.Found {
 		return HostObserved{Seen: seen}
 	}
-	req, credential, err := x.Request(c.Intent, seen)
+	req, credential, err := x.Request(c.Attempt, seen)
 	return HostObserved{Seen: seen, Request: req, Credential: credential, Err: err}
 }
 
@@ -180,21 +232,24 @@ func (e *Engine) observe(ctx context.Context, c Observe) HostObserved {
 // deadline: a request that was given up half-way is one whose outcome nobody
 // knows.
 func (e *Engine) launch(c Launch) LaunchDone {
-	if e.stopping.Err() != nil {
+	if e.stopping.Err() != nil || e.Halted() != nil {
 		return LaunchDone{Stopping: true}
 	}
 	x := e.cfg.Executors[c.Announced.Class]
 	if x == nil {
-		return LaunchDone{Err: Definite(errors.New("no executor for the class"))}
+		return LaunchDone{Err: Definite(errNoExecutor)}
 	}
-	upid, err := x.Launch(context.WithoutCancel(e.running), c.Announced)
+	upid, err := x.Launch(context.WithoutCancel(e.running), c.Attempt, c.Announced)
+	if IsOtherCopy(err) {
+		e.haltLaunching(err)
+	}
 	return LaunchDone{UPID: upid, Err: err}
 }
 
 func (e *Engine) probe(ctx context.Context, c ProbeHost) Probed {
 	x := e.cfg.Executors[c.Announced.Class]
 	if x == nil {
-		return Probed{Err: errors.New("no executor for the class")}
+		return Probed{Err: errNoExecutor}
 	}
 	f, err := x.Probe(ctx, c.Announced, c.ExitStatus, c.Log)
 	return Probed{Finding: f, Err: err}

@@ -67,6 +67,8 @@ const (
 	Corrupt
 	// Unknown: no op with this nonce is on record.
 	Unknown
+	// Conflict: what was asked does not fit how the op stands; nothing was done.
+	Conflict
 )
 
 // String is the outcome's name in interfaces.
@@ -94,6 +96,8 @@ func (o Outcome) String() string {
 		return "corrupt"
 	case Unknown:
 		return "unknown"
+	case Conflict:
+		return "conflict"
 	}
 	return "invalid outcome"
 }

@@ -65,3 +65,19 @@ type UPIDAdopted struct {
 	Instance string    `json:"instance"`
 	At       time.Time `json:"at"`
 }
+
+// TypeTookOver is the type of the events of an agent's stream.
+const TypeTookOver = "AgentTookOver"
+
+// AgentStream is where the instances of an agent say which of them launches:
+// whoever wrote the newest event does.
+func AgentStream(agent string) string { return "agent-" + agent }
+
+// TookOver makes an instance the one that launches. Its epoch is its place in
+// the stream, so it only ever grows.
+type TookOver struct {
+	Agent    string    `json:"agent"`
+	Instance string    `json:"instance"`
+	Epoch    uint64    `json:"epoch"`
+	At       time.Time `json:"at"`
+}

@@ -1,0 +1,187 @@
+package proxmox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"writ/domain/engine"
+	"writ/domain/op"
+)
+
+// fenceTimeout bounds how long a node is given to see that a token is dead; where
+// all is well that takes some 20 ms.
+const fenceTimeout = 30 * time.Second
+
+// A fencing puts up the fence against one attempt's request that may still be on
+// its way. Where it may be, and what stops it there:
+//
+//   - before the check of its credential, at the guest's node: the token is dead,
+//     and that node was seen to know. The acknowledgement of the write alone would
+//     not do, it comes from another copy of the cluster's files.
+//   - past that check, its task not begun, or begun and waiting: the guest's
+//     protection. The write that sets it takes the lock that a destroy works
+//     under, and a destroy reads it again under that lock: so when the write is
+//     acknowledged, every destroy of this guest has either ended or will fail.
+//
+// Neither stands in for the other: the first does not reach what has passed the
+// check, and the second can be lifted by anyone who may, upon which a request
+// still waiting with a good token would destroy the guest.
+type fencing struct {
+	host    *Host
+	target  attempt
+	before  op.Observed
+	opID    string
+	number  int
+	who     sender
+	reasons []string
+	gone    bool
+	digest  string
+}
+
+func (f *fencing) say(format string, args ...any) {
+	f.reasons = append(f.reasons, fmt.Sprintf(format, args...))
+}
+
+// Fence implements engine.Executor. It may be repeated at will: what stands is not
+// written again. It makes a token's expiry and a guest's protection only ever
+// stricter; to lift the protection, once a person has looked, is that person's.
+//
+// With the attempt's own token it is confirmed only if each part stands: the
+// token is dead, as the guest's node itself says; the guest is the announced one
+// and is protected; and that node's tasks were looked through once more. With a
+// shared token the protection is all there is.
+//
+// Protection can't be set on a guest that does not exist, so a fence that finds
+// it gone is never confirmed: a request that had passed the check in time could
+// still destroy a guest that gets the VMID next.
+//
+// A task of the attempt that has begun is not what a fence is about: it is named
+// in the reasons and must be looked for with FindTasks. An error means that the
+// announcement makes no sense, or that ctx has ended.
+func (d *guestDestroy) Fence(ctx context.Context, announced *op.Launching) (engine.Fence, error) {
+	t, err := announcedAttempt(announced)
+	if err != nil {
+		return engine.Fence{}, fmt.Errorf("fence: %w", err)
+	}
+	who, err := d.host.senderOf(announced)
+	if err != nil {
+		return engine.Fence{}, fmt.Errorf("fence: %w", err)
+	}
+	f := &fencing{host: d.host, target: t, before: announced.Observed, opID: announced.OpID, number: announced.Attempt, who: who}
+	token := f.killToken(ctx)
+	guest := f.protect(ctx)
+	tasks := f.look(ctx, announced)
+	if err := ctx.Err(); err != nil {
+		return engine.Fence{}, fmt.Errorf("fence %s: %w", announced.Target, err)
+	}
+	confirmed := token && guest && tasks
+	if who.name == "" {
+		confirmed = guest
+	}
+	return engine.Fence{Confirmed: confirmed, Gone: f.gone, Digest: f.digest, Reasons: f.reasons}, nil
+}
+
+// killToken is the token's part. True: whoever asks the guest's node with it from
+// now on is refused.
+func (f *fencing) killToken(ctx context.Context) bool {
+	if f.who.name == "" {
+		f.say("the request was sent with a token that others use too, so it can't be made void: once the guest's protection is lifted, "+
+			"a request still waiting in the host would destroy the guest; restart pvedaemon and pveproxy on node %s before", f.target.node)
+		return false
+	}
+	if f.who.stranger != "" {
+		f.say("the attempt's token can't be made void: %s", f.who.stranger)
+		return false
+	}
+	by := subject{user: f.host.service.user, token: f.who.name, node: f.target.node, guest: f.target.guest}
+	at, other, err := f.host.quorateNode(ctx, f.target.node)
+	if err == nil {
+		_, err = f.host.retire(ctx, at, by, fmt.Sprintf("writ tombstone op=%s attempt=%d target=%s/%d",
+			f.opID, f.number, f.target.guest.Type, f.target.guest.VMID))
+	}
+	switch {
+	case err != nil:
+		f.say("the attempt's token could not be made void: %v", err)
+	case other:
+		f.say("the attempt's token was made void through another node (%s)", at.base.Host)
+	default:
+		f.say("the attempt's token was made void through the guest's own node, there was no other to ask")
+	}
+	// Asked for even after an error: the write may have got through, or the token
+	// may have been made void before.
+	if err := f.readBack(ctx, by); err != nil {
+		f.say("node %s is not known to refuse the attempt's token: %v. If it can't be asked, its own clock ends the token at the end of its lease, "+
+			"after which it starts nothing new; ask again, and look at its tasks, when it is back", f.target.node, err)
+		return false
+	}
+	f.say("node %s itself shows the token as void", f.target.node)
+	return true
+}
+
+// Pauses between two looks at a node that does not know yet.
+const (
+	firstPause = 20 * time.Millisecond
+	lastPause  = 2 * time.Second
+)
+
+// readBack waits until the guest's node itself shows the token as dead.
+func (f *fencing) readBack(ctx context.Context, by subject) error {
+	ctx, cancel := context.WithTimeout(ctx, f.host.fenceTimeout)
+	defer cancel()
+	at, err := f.host.directly(ctx, f.target.node)
+	if err != nil {
+		return err
+	}
+	for pause := firstPause; ; pause = min(2*pause, lastPause) {
+		t, found, err := f.host.readToken(ctx, at, by)
+		switch {
+		case err != nil && !unreachable(err):
+			return err
+		case err == nil && found && t.Expire == dead:
+			return nil
+		case err == nil && found:
+			err = errors.New("it still shows the token as good, it is behind the others")
+		case err == nil:
+			err = errors.New("it shows no such token yet, it is behind the others")
+		}
+		if wait(ctx, pause) != nil {
+			return err
+		}
+	}
+}
+
+// wait returns when d has passed, or with an error when ctx has ended.
+func wait(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// look is the last part: the node's tasks, once more.
+func (f *fencing) look(ctx context.Context, announced *op.Launching) bool {
+	var s engine.TaskSearch
+	s.Exact = f.who.name != ""
+	tr, err := f.host.trailOf(ctx, f.target, announced, s.Exact)
+	if err == nil {
+		err = f.host.searchNode(ctx, tr, &s)
+	}
+	if err != nil {
+		f.say("the tasks of node %s could not be looked through: %v", f.target.node, err)
+		return false
+	}
+	for _, upid := range s.UPIDs {
+		f.say("a task that can be this attempt's has begun, follow it: %s", upid)
+	}
+	if len(s.UPIDs) == 0 {
+		f.say("no task of the attempt was found on node %s", f.target.node)
+	}
+	f.reasons = append(f.reasons, s.Reasons...)
+	return true
+}

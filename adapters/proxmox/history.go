@@ -1,0 +1,230 @@
+package proxmox
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net/url"
+	"regexp"
+	"slices"
+	"time"
+
+	"writ/domain/engine"
+	"writ/domain/op"
+)
+
+// Bounds of looking through a node's tasks. The host keeps some 1,400.
+const (
+	pageRows  = 500
+	pagesMost = 40
+	logRows   = 5000
+	// clockDoubt is how much a clock read now may be off from what it was at an
+	// announcement.
+	clockDoubt = 10 * time.Second
+	// asideTimeout bounds the questions whose answers prove nothing.
+	asideTimeout = 5 * time.Second
+)
+
+// A trail is what one attempt's tasks look like.
+type trail struct {
+	node string
+	typ  string
+	id   string
+	user string // full auth id, which a UPID holds whole, whatever lists show of it
+	from int64  // UNIX seconds by the node's clock: no task of the attempt began before
+	own  bool   // the credential is the attempt's alone
+}
+
+// fits tells whether a task can be the attempt's. A credential of its own makes
+// its time redundant: should a clock have been set, the task is still found.
+func (t trail) fits(u UPID) bool {
+	if u.Type != t.typ || u.ID != t.id || u.User != t.user {
+		return false
+	}
+	return t.own || u.Node == t.node && int64(u.Start) >= t.from
+}
+
+// A taskRow is a task as lists show it.
+type taskRow struct {
+	UPID string  `json:"upid"`
+	End  *number `json:"endtime"` // when its end was noticed; none while it is active
+}
+
+// history looks through all tasks that a node knows, newest first, for those that
+// fit. Reaches is true if it got to one that had ended before the trail begins:
+// the archive is in the order in which ends were noticed, so whatever began later
+// stands before it. When a task began does not tell: one that ran for long stands
+// among younger ones. A row more or less while it is read moves rows to later
+// pages, never to earlier ones.
+func (h *Host) history(ctx context.Context, t trail) (found []string, reaches bool, err error) {
+	for page := range pagesMost {
+		query := url.Values{"limit": {fmt.Sprint(pageRows)}, "source": {"all"}, "start": {fmt.Sprint(page * pageRows)}}
+		rows, err := h.tasks(ctx, t.node, query)
+		if err != nil {
+			return found, false, err
+		}
+		for _, row := range rows {
+			if u, err := ParseUPID(row.UPID); err == nil && t.fits(u) && !slices.Contains(found, row.UPID) {
+				found = append(found, row.UPID)
+			}
+			if row.End != nil && int64(*row.End) < t.from {
+				return found, true, nil
+			}
+		}
+		if len(rows) < pageRows {
+			return found, false, nil
+		}
+	}
+	return found, false, nil
+}
+
+func (h *Host) tasks(ctx context.Context, node string, query url.Values) ([]taskRow, error) {
+	path := "/nodes/" + url.PathEscape(node) + "/tasks?" + query.Encode()
+	r, err := h.get(ctx, h.at(node), path)
+	if err != nil {
+		return nil, err
+	}
+	var rows []taskRow
+	if err := r.decode(&rows); err != nil {
+		return nil, fmt.Errorf("GET %s: %w", path, err)
+	}
+	return rows, nil
+}
+
+// trailOf gives what to look for, by the clock of the announced node as it is now.
+func (h *Host) trailOf(ctx context.Context, t attempt, l *op.Launching, own bool) (trail, error) {
+	there, err := h.nodeTime(ctx, t.node)
+	if err != nil {
+		return trail{}, err
+	}
+	ahead := time.Until(there) // of our clock; too little by the time that the answer took
+	return trail{
+		node: t.node, typ: t.taskType(), id: vmidText(t.guest.VMID), user: l.Credential, own: own,
+		from: l.At.Add(ahead - clockDoubt).Unix(),
+	}, nil
+}
+
+// FindTasks implements engine.Executor.
+//
+// Only the announced node can have run the request: its name is in the path, and
+// wherever the request was sent and the guest is now, no other node carries it
+// out. So that node alone decides whether the search is complete. With a token
+// of the attempt's own the other nodes and the cluster's log are asked, too: a
+// task found there is the attempt's, however it came about, and that one of them
+// can't be asked takes nothing away. An error means that the announced node
+// could not be asked and nothing was found elsewhere.
+func (d *guestDestroy) FindTasks(ctx context.Context, announced *op.Launching) (engine.TaskSearch, error) {
+	h := d.host
+	t, err := announcedAttempt(announced)
+	if err != nil {
+		return engine.TaskSearch{}, fmt.Errorf("look for the tasks of an attempt: %w", err)
+	}
+	who, err := h.senderOf(announced)
+	if err != nil {
+		return engine.TaskSearch{}, fmt.Errorf("look for the tasks of an attempt: %w", err)
+	}
+	s := engine.TaskSearch{Exact: who.name != ""}
+	tr, err := h.trailOf(ctx, t, announced, s.Exact)
+	if err == nil {
+		err = h.searchNode(ctx, tr, &s)
+	}
+	if err != nil {
+		tr = trail{node: t.node, typ: t.taskType(), id: vmidText(t.guest.VMID), user: announced.Credential, own: s.Exact, from: announced.At.Unix()}
+		s.Complete = false
+		s.Reasons = append(s.Reasons, fmt.Sprintf("node %s, which alone can have run the request, could not be asked: %v", t.node, err))
+	}
+	h.searchLog(ctx, tr, &s)
+	if s.Exact {
+		h.searchAside(ctx, tr, &s)
+	}
+	if err != nil && len(s.UPIDs) == 0 {
+		return engine.TaskSearch{}, fmt.Errorf("look for the tasks of %s: %w", announced.Target, err)
+	}
+	return s, nil
+}
+
+// searchNode looks at the announced node. All its tasks are shown to who has
+// Sys.Audit there, without which its clock could not have been read before.
+func (h *Host) searchNode(ctx context.Context, t trail, s *engine.TaskSearch) error {
+	found, reaches, err := h.history(ctx, t)
+	addTasks(s, found...)
+	if err != nil {
+		return err
+	}
+	since := time.Unix(t.from, 0).UTC().Format(time.RFC3339)
+	s.Complete = reaches
+	if reaches {
+		s.Reasons = append(s.Reasons, fmt.Sprintf("node %s was asked for all its tasks since %s", t.node, since))
+	} else {
+		s.Reasons = append(s.Reasons, fmt.Sprintf("the task history of node %s does not reach back to %s: it has been cut off, or the node had none before", t.node, since))
+	}
+	return nil
+}
+
+var upidInText = regexp.MustCompile(`UPID:[^\s]+:`)
+
+// searchLog looks through the cluster's log, which alone knows of tasks that
+// never got into their node's list.
+func (h *Host) searchLog(ctx context.Context, t trail, s *engine.TaskSearch) {
+	if t.user != h.token {
+		if rights, err := h.rights(ctx, "/"); err != nil || !rights["Sys.Syslog"] {
+			s.Reasons = append(s.Reasons, fmt.Sprintf("the cluster's log, which shows tasks that never got into a list, is hidden from %s: give it Sys.Syslog on /", h.token))
+			return
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, asideTimeout)
+	defer cancel()
+	path := fmt.Sprintf("/cluster/log?max=%d", logRows)
+	var rows []struct {
+		Message string `json:"msg"`
+	}
+	r, err := h.get(ctx, h.front, path)
+	if err == nil {
+		err = r.decode(&rows)
+	}
+	if err != nil {
+		s.Reasons = append(s.Reasons, "the cluster's log could not be read: "+err.Error())
+		return
+	}
+	for _, row := range rows {
+		text := upidInText.FindString(row.Message)
+		if u, err := ParseUPID(text); err == nil && t.fits(u) {
+			addTasks(s, text)
+		}
+	}
+}
+
+// searchAside looks at the other nodes that are online.
+func (h *Host) searchAside(ctx context.Context, t trail, s *engine.TaskSearch) {
+	ctx, cancel := context.WithTimeout(ctx, asideTimeout)
+	defer cancel()
+	state, err := h.clusterState(ctx, h.front)
+	if err != nil {
+		s.Reasons = append(s.Reasons, "which other nodes there are could not be asked: "+err.Error())
+		return
+	}
+	query := url.Values{"limit": {fmt.Sprint(pageRows)}, "source": {"all"}, "typefilter": {t.typ}, "vmid": {t.id}}
+	for _, node := range slices.Sorted(maps.Keys(state.online)) {
+		if node == t.node || !state.online[node] {
+			continue
+		}
+		rows, err := h.tasks(ctx, node, query)
+		if err != nil {
+			s.Reasons = append(s.Reasons, fmt.Sprintf("node %s, which can't have run the request, could not be asked: %v", node, err))
+			continue
+		}
+		for _, row := range rows {
+			if u, err := ParseUPID(row.UPID); err == nil && t.fits(u) {
+				addTasks(s, row.UPID)
+			}
+		}
+	}
+}
+
+func addTasks(s *engine.TaskSearch, upids ...string) {
+	for _, upid := range upids {
+		if !slices.Contains(s.UPIDs, upid) {
+			s.UPIDs = append(s.UPIDs, upid)
+		}
+	}
+}

@@ -1,0 +1,67 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+
+	"writ/domain/eventstore"
+	"writ/domain/op"
+)
+
+// A Lead is the right to launch, held by one instance of an agent at a time:
+// the one whose AgentTookOver is the newest event of the agent's stream. Every
+// event of an op says under which epoch it was written.
+//
+// It fences the ledger, together with the expected revision of every append:
+// whoever has been superseded finds its ops moved on. The host is fenced by
+// the successor's recovery.
+type Lead struct {
+	journal *journal
+	epoch   uint64
+}
+
+// TakeOver makes this instance the one that launches, by appending at an exact
+// revision of the agent's stream. After an error it is not, as far as it
+// knows; a later TakeOver is safe.
+func TakeOver(ctx context.Context, store eventstore.Store, who Identity, clock Clock) (*Lead, error) {
+	j := newJournal(store, op.AgentStream(who.Site.Agent))
+	revision, err := j.append(ctx, who.Site.Agent, op.TypeTookOver, func(revision uint64) ([]byte, error) {
+		return op.Marshal(op.TookOver{Agent: who.Site.Agent, Instance: who.Instance, Epoch: revision + 1, At: clock.Now().UTC()})
+	})
+	if err != nil {
+		return nil, fmt.Errorf("take over as %s: %w", who.Instance, err)
+	}
+	return &Lead{journal: j, epoch: revision + 1}, nil
+}
+
+// Epoch grows with every take-over.
+func (l *Lead) Epoch() uint64 { return l.epoch }
+
+// Holds fails with a *SupersededError once another instance has taken over,
+// and with another error if that can't be found out: then nothing may be
+// launched either.
+func (l *Lead) Holds(ctx context.Context) error {
+	rec, ok, err := l.journal.head(ctx)
+	if err != nil {
+		return fmt.Errorf("read stream %s: %w", l.journal.stream, err)
+	}
+	if ok && rec.Revision+1 == l.epoch {
+		return nil
+	}
+	s := &SupersededError{Epoch: rec.Revision + 1, Held: l.epoch}
+	var took op.TookOver
+	if op.Unmarshal(rec.Data, &took) == nil {
+		s.Instance = took.Instance
+	}
+	return s
+}
+
+// A SupersededError says that another instance launches by now.
+type SupersededError struct {
+	Instance    string // empty if it can't be read
+	Epoch, Held uint64
+}
+
+func (e *SupersededError) Error() string {
+	return fmt.Sprintf("instance %q has taken over with epoch %d, this one held epoch %d", e.Instance, e.Epoch, e.Held)
+}

@@ -1,0 +1,330 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"writ/domain/eventstore"
+	"writ/domain/op"
+)
+
+// How long recovery lets an op rest that it could not settle: at first, and at
+// most.
+const (
+	recoverRest    = 15 * time.Second
+	recoverRestMax = 5 * time.Minute
+)
+
+// A leftOp is an op that a job of this process had to leave in flight.
+type leftOp struct {
+	answer Answer // what the job knew when it did
+	tries  int
+	next   time.Time // not tried again before
+	target string    // blocked for its sake while its request may still act
+}
+
+// recoverAll settles what is in flight and held by nobody, on start and then
+// again and again.
+func (e *Engine) recoverAll() {
+	var once sync.Once
+	for {
+		e.recoverPass(&once)
+		if e.cfg.Clock.Wait(e.stopping, e.cfg.RecoverEvery) != nil {
+			return
+		}
+	}
+}
+
+// recoverPass takes up every op that is due. On the first pass it also waits
+// until each of them stands in line for its target, so that no later op can
+// get there before: from then on launches are let through.
+func (e *Engine) recoverPass(first *sync.Once) {
+	pending, err := e.cfg.Pending(e.stopping)
+	if err != nil {
+		if e.stopping.Err() == nil {
+			e.cfg.Log.Error("what is in flight could not be listed; nothing is launched until it can", "err", err)
+		}
+		return
+	}
+	e.forgetSettled(pending)
+	var inLine sync.WaitGroup
+	for _, n := range pending {
+		e.recoverOne(n, &inLine)
+	}
+	first.Do(func() {
+		inLine.Wait()
+		close(e.surveyed)
+	})
+}
+
+// recoverOne starts the recovery of an op, unless a job of this process holds
+// it, it rests, or the engine stops.
+func (e *Engine) recoverOne(n op.Nonce, inLine *sync.WaitGroup) {
+	now := e.cfg.Clock.Now()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if left, ok := e.left[n]; e.closed || e.held[n] > 0 || ok && now.Before(left.next) {
+		return
+	}
+	// Held from before the op is read, so that nobody settles it between the
+	// reading and the first append.
+	e.held[n]++
+	e.jobs.Add(1)
+	inLine.Add(1)
+	queued := sync.OnceFunc(inLine.Done)
+	go func() {
+		defer e.jobs.Done()
+		defer queued()
+		defer e.release(n)
+		e.recoverOp(n, queued)
+	}()
+}
+
+func (e *Engine) recoverOp(n op.Nonce, queued func()) {
+	o, err := e.readInFlight(n)
+	if err != nil {
+		e.cfg.Log.Error("an op in flight could not be read", "nonce", n.Short(), "err", shown(n, err))
+		return
+	}
+	if !o.State.InFlight() {
+		e.settled(&o)
+		return
+	}
+	if e.liveElsewhere(&o) {
+		return
+	}
+	e.run(e.running, &liveJob{
+		job:      NewRecovery(e.cfg.Identity, e.cfg.Pace, o),
+		accepted: make(chan struct{}), done: make(chan struct{}),
+		queued: queued,
+	})
+}
+
+// readInFlight reads an op until the store answers: as long as its target is
+// not known, the survey does not end, and nothing is launched.
+func (e *Engine) readInFlight(n op.Nonce) (op.Op, error) {
+	for pause := e.cfg.Pace.AppendRetry; ; pause = min(2*pause, e.cfg.Pace.AppendRetryMax) {
+		o, err := LoadOp(e.stopping, e.cfg.Store, e.cfg.Store.LedgerID(), n)
+		var corrupt *op.CorruptStreamError
+		if err == nil || errors.As(err, &corrupt) {
+			return o, err
+		}
+		e.cfg.Log.Warn("an op in flight could not be read, trying again", "nonce", n.Short(), "err", shown(n, err))
+		if e.cfg.Clock.Wait(e.stopping, pause) != nil {
+			return o, err
+		}
+	}
+}
+
+// liveElsewhere tells whether an op that was read in flight, and that recovery
+// holds, is also held by the job that brought it there: the list was out of
+// date, and the op was claimed after recovery began to hold it. As a job holds
+// its op before it claims it, whoever sees the claim sees the hold.
+//
+// Before the survey's end no job can be past its claim: one that holds an op
+// which is further has lost its own claim and will let go.
+func (e *Engine) liveElsewhere(o *op.Op) bool {
+	surveyed := false
+	select {
+	case <-e.surveyed:
+		surveyed = true
+	default:
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.held[o.Nonce] > 1 && (surveyed || o.State == op.StateStarted)
+}
+
+// release gives up the hold on an op.
+func (e *Engine) release(n op.Nonce) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.held[n]--; e.held[n] <= 0 {
+		delete(e.held, n)
+	}
+}
+
+// leave notes that a job had to leave its op in flight. While its request may
+// still act, no other op may use the target: it could free a VMID, and the
+// late request would hit whoever gets it next. Called with the lock held.
+func (e *Engine) leave(n op.Nonce, target string, a Answer, mayStillAct bool) {
+	left := e.left[n]
+	left.answer = a
+	left.tries++
+	rest := recoverRest
+	for range min(left.tries-1, 8) {
+		rest = min(2*rest, recoverRestMax)
+	}
+	left.next = e.cfg.Clock.Now().Add(rest)
+	left.target = target
+	if mayStillAct {
+		e.turns.block(target, n, fmt.Sprintf("op %s on it is indeterminate: its request or task may still act. Settle it first (writ recovery ls)", a.OpID))
+	} else {
+		e.turns.unblock(target, n)
+	}
+	e.left[n] = left
+}
+
+// settled forgets an op that was left in flight and has come to an end. A later
+// attempt may have been left since the op was read: that one stays.
+func (e *Engine) settled(o *op.Op) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if left, ok := e.left[o.Nonce]; ok && left.answer.Attempt <= o.Attempt {
+		e.turns.unblock(left.target, o.Nonce)
+		delete(e.left, o.Nonce)
+	}
+}
+
+// forgetSettled looks at what was left in flight and is not listed any more:
+// somebody else may have brought it to an end.
+func (e *Engine) forgetSettled(pending []op.Nonce) {
+	listed := make(map[op.Nonce]bool, len(pending))
+	for _, n := range pending {
+		listed[n] = true
+	}
+	e.mu.Lock()
+	var gone []op.Nonce
+	for n := range e.left {
+		if !listed[n] && e.held[n] == 0 {
+			gone = append(gone, n)
+		}
+	}
+	e.mu.Unlock()
+	for _, n := range gone {
+		if o, err := LoadOp(e.stopping, e.cfg.Store, e.cfg.Store.LedgerID(), n); err == nil && !o.State.InFlight() {
+			e.settled(&o)
+		}
+	}
+}
+
+// Left gives the ops that jobs of this process had to leave in flight, with
+// what they knew, the oldest first.
+func (e *Engine) Left() []Answer {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	answers := make([]Answer, 0, len(e.left))
+	for _, l := range e.left {
+		answers = append(answers, l.answer)
+	}
+	slices.SortFunc(answers, func(a, b Answer) int { return a.Since.Compare(b.Since) })
+	return answers
+}
+
+// Surveyed is closed when everything that was in flight at the start has been
+// taken up: from then on ops are launched.
+func (e *Engine) Surveyed() <-chan struct{} { return e.surveyed }
+
+// haltLaunching stops all launching until a person has looked.
+func (e *Engine) haltLaunching(why error) {
+	e.mu.Lock()
+	first := e.halted == nil
+	if first {
+		e.halted = why
+	}
+	e.mu.Unlock()
+	if first {
+		e.cfg.Log.Error("ALARM: launching is stopped until a person has looked and the service is started again", "err", why)
+	}
+}
+
+// Halted says why nothing is launched any more; nil if that is not so.
+func (e *Engine) Halted() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.halted
+}
+
+func (e *Engine) findTasks(ctx context.Context, c FindTasks) TasksFound {
+	x := e.cfg.Executors[c.Announced.Class]
+	if x == nil {
+		return TasksFound{Err: errNoExecutor}
+	}
+	s, err := x.FindTasks(ctx, c.Announced)
+	return TasksFound{Search: s, Err: err}
+}
+
+func (e *Engine) raiseFence(ctx context.Context, c RaiseFence) Fenced {
+	x := e.cfg.Executors[c.Announced.Class]
+	if x == nil {
+		return Fenced{Err: errNoExecutor}
+	}
+	f, err := x.Fence(ctx, c.Announced)
+	return Fenced{Fence: f, Err: err}
+}
+
+var errNoExecutor = errors.New("this service has no executor for the class")
+
+// takeTask puts on record, at no stream, that a task is this attempt's. If the
+// append's outcome is unknown, asking again tells.
+func (e *Engine) takeTask(ctx context.Context, c TakeTask) TaskTaken {
+	if other, err := e.hasTask(ctx, c); other || err != nil {
+		return TaskTaken{Err: err}
+	}
+	stream := op.UPIDStream(c.UPID)
+	data, err := op.Marshal(op.UPIDAdopted{
+		UPID: c.UPID, OpID: c.OpID, Agent: e.cfg.Identity.Site.Agent, Instance: e.cfg.Identity.Instance, At: e.cfg.Clock.Now().UTC(),
+	})
+	if err != nil {
+		return TaskTaken{Err: err}
+	}
+	rec, _, err := op.Tail{}.Seal(string(e.cfg.Store.LedgerID()), stream, c.OpID, op.TypeUPIDAdopted, data)
+	if err != nil {
+		return TaskTaken{Err: err}
+	}
+	switch done := AppendRecord(ctx, e.cfg.Store, stream, rec); done.Outcome {
+	case AppendOK:
+		return TaskTaken{Ours: true}
+	case AppendRefused, AppendUnknown:
+		return TaskTaken{Err: done.Err}
+	case AppendLost:
+	}
+	// Somebody has it: perhaps this very attempt, before a crash.
+	head, err := e.cfg.Store.Head(ctx, eventstore.StreamID(stream))
+	if err != nil {
+		return TaskTaken{Err: err}
+	}
+	var taken op.UPIDAdopted
+	if err := op.Unmarshal(head.Data, &taken); err != nil {
+		return TaskTaken{Err: fmt.Errorf("stream %s: %w", stream, err)}
+	}
+	return TaskTaken{Ours: taken.OpID == c.OpID}
+}
+
+// hasTask tells whether a task is on record as that of another attempt, by its
+// own launch. On one target attempts follow one another closely, by less than
+// clocks can be trusted: the task of the one before can look like this one's.
+// The whole ledger is read; that takes its time, but is needed rarely.
+func (e *Engine) hasTask(ctx context.Context, c TakeTask) (bool, error) {
+	for rec, err := range e.cfg.Store.ReadAll(ctx, eventstore.Cursor{}, eventstore.Filter{StreamPrefixes: []string{op.StreamPrefix}}) {
+		if err != nil {
+			return false, err
+		}
+		if rec.Type != op.TypeTaskRunning {
+			continue
+		}
+		ev, err := op.Decode(rec.Type, rec.Data)
+		if err != nil {
+			continue // a corrupt stream stops its own op only
+		}
+		if running, ok := ev.(*op.TaskRunning); ok && running.UPID == c.UPID && running.OpID != c.OpID {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+func (e *Engine) recordContested(c op.Contested) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(e.running), e.cfg.AppendTimeout)
+	defer cancel()
+	e.cfg.Log.Error("ALARM: the host started a task for an op that has ended", "op_id", c.OpID, "nonce", c.NonceShort, "upid", c.UPID, "state", c.State)
+	_, err := e.refusals.journal.append(ctx, c.NonceShort, op.TypeContested, func(uint64) ([]byte, error) { return op.Marshal(c) })
+	if err != nil {
+		e.cfg.Log.Error("ALARM: the contested task could not be recorded", "op_id", c.OpID, "err", err)
+	}
+	return err
+}

@@ -1,0 +1,204 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"writ/domain/gate"
+	"writ/domain/op"
+	"writ/domain/signedop"
+)
+
+// Resolve settles an indeterminate op by a signed resolution, kept whole in
+// the event that ends the op.
+//
+// It refuses (RefusedByGate, on record) what the gate does not allow, and
+// answers Conflict, changing nothing, if the resolution is for another attempt
+// or was signed over an older state of the op, if the op has ended or is being
+// worked on, or if it says that there was no effect while a request or task of
+// the attempt may still have one: that word would let the same writ run again.
+func (e *Engine) Resolve(ctx context.Context, raw []byte, caller string) Answer {
+	if !e.begin() {
+		return Answer{Outcome: Unavailable, Detail: "the service is stopping; nothing was settled"}
+	}
+	defer e.jobs.Done()
+	ctx, cancel := e.whileRunning(ctx)
+	defer cancel()
+	select {
+	case <-e.surveyed:
+	default:
+		// To hold an op now would make the survey pass it over.
+		return Answer{Outcome: Unavailable, Detail: "the service is still taking up what is in flight; nothing was settled, hand the resolution in again"}
+	}
+	policy, err := e.cfg.Policies.Current(ctx)
+	if err != nil {
+		return Answer{Outcome: Unavailable, Detail: "no policy can be applied: " + err.Error()}
+	}
+	now := e.cfg.Clock.Now()
+	d := gate.Resolve(now, policy, e.cfg.Identity.Site, raw)
+	if !d.Allowed() {
+		return e.refuseResolution(now, d, raw, caller)
+	}
+	doc := d.Verified.Resolution()
+	if !e.holdAlone(doc.Nonce) {
+		return Answer{Outcome: Conflict, Nonce: doc.Nonce, Detail: "the op is being worked on right now; look at it again and settle it then"}
+	}
+	defer e.release(doc.Nonce)
+	a := e.settle(ctx, now, doc, &op.Resolved{
+		Envelope: raw, PayloadSHA256: d.Verified.Digest(), Signers: d.Signers, Role: d.Role, PolicySerial: d.PolicySerial, Reason: doc.Reason,
+	})
+	if a.Outcome == Succeeded || a.Outcome == Failed {
+		e.settled(&op.Op{Nonce: doc.Nonce, Attempt: a.Attempt})
+		e.cfg.Log.Info("op settled by a signed resolution", "op_id", a.OpID, "nonce", doc.Nonce.Short(), "verdict", string(doc.Verdict), "effect", string(doc.Effect))
+	}
+	return a
+}
+
+func (e *Engine) refuseResolution(now time.Time, d gate.ResolutionDecision, raw []byte, caller string) Answer {
+	_ = e.recordRefusal(op.Refused{ //nolint:errcheck // logged where it happens; the refusal stands
+		Agent: e.cfg.Identity.Site.Agent, Instance: e.cfg.Identity.Instance, At: now.UTC(),
+		Reason: string(d.Reason), Detail: text("resolution: " + d.Detail), EnvelopeSHA256: op.DigestOf(raw),
+		SubmittedBy: brief(caller), PolicySerial: d.PolicySerial,
+	})
+	return Answer{Outcome: RefusedByGate, Reason: d.Reason, Detail: d.Detail}
+}
+
+// whileRunning ends a call's context with the engine's life, so that a host or
+// store that hangs does not hold up the end of the service.
+func (e *Engine) whileRunning(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	stop := context.AfterFunc(e.running, cancel)
+	return ctx, func() {
+		stop()
+		cancel()
+	}
+}
+
+// holdAlone holds an op if no job of this process does.
+func (e *Engine) holdAlone(n op.Nonce) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.held[n] > 0 {
+		return false
+	}
+	e.held[n]++
+	return true
+}
+
+// settle puts the verdict on record, if it is about the op as it stands.
+func (e *Engine) settle(ctx context.Context, now time.Time, doc signedop.Resolution, r *op.Resolved) Answer {
+	o, err := LoadOp(ctx, e.cfg.Store, e.cfg.Store.LedgerID(), doc.Nonce)
+	var corrupt *op.CorruptStreamError
+	switch {
+	case errors.As(err, &corrupt):
+		return Answer{Outcome: Corrupt, Nonce: doc.Nonce, Detail: shown(doc.Nonce, err)}
+	case err != nil:
+		return Answer{Outcome: Unavailable, Nonce: doc.Nonce, Detail: "the ledger could not be read: " + shown(doc.Nonce, err)}
+	}
+	conflict := func(format string, args ...any) Answer {
+		a := AnswerFor(&o)
+		a.Outcome, a.Detail = Conflict, fmt.Sprintf(format, args...)
+		return a
+	}
+	switch {
+	case o.State != op.StateLaunching && o.State != op.StateTaskRunning:
+		return conflict("the op is %s: there is nothing to settle", o.State)
+	case o.Attempt != doc.Attempt:
+		return conflict("attempt: the resolution is about attempt %d, the op is in attempt %d", doc.Attempt, o.Attempt)
+	case o.Tail.Next-1 != doc.Revision:
+		return conflict("revision: the resolution was signed at revision %d of the op's stream, it is at %d by now; look again and sign anew", doc.Revision, o.Tail.Next-1)
+	}
+	if doc.Effect == op.EffectNone {
+		if why := e.mayStillAct(ctx, &o); why != "" {
+			return conflict("effect: none can't be recorded while something of the attempt may still act: %s. Resolve it as unknown: the nonce stays spent, and a new writ can be signed", why)
+		}
+	}
+	events := verdict(e.resolutionHeader(now, o), &o, doc, r)
+	return e.appendVerdict(ctx, o, events)
+}
+
+// mayStillAct says what of the attempt can still have an effect; empty if it
+// is certain that nothing can.
+func (e *Engine) mayStillAct(ctx context.Context, o *op.Op) string {
+	if o.State == op.StateTaskRunning && o.Running.UPID != "" {
+		t, err := e.cfg.Host.Task(ctx, o.Running.UPID)
+		switch {
+		case err != nil:
+			return "the host could not be asked about its task: " + text(err.Error())
+		case t.Phase != TaskEnded:
+			return "its task has not ended for all the host knows"
+		}
+		return ""
+	}
+	f := e.raiseFence(ctx, RaiseFence{Announced: o.Launching})
+	switch {
+	case f.Err != nil:
+		return "the fence could not be raised: " + text(f.Err.Error())
+	case !f.Fence.Confirmed:
+		return sentence(lines(f.Fence.Reasons))
+	}
+	s := e.findTasks(ctx, FindTasks{Announced: o.Launching})
+	switch {
+	case s.Err != nil:
+		return "the host could not be asked for its tasks: " + text(s.Err.Error())
+	case len(s.Search.UPIDs) > 0:
+		return "the host has a task that can be its own: " + list(lines(s.Search.UPIDs))
+	}
+	return ""
+}
+
+func (e *Engine) resolutionHeader(now time.Time, o op.Op) op.Header {
+	h := o.Started.Header
+	h.Agent, h.Instance, h.Epoch = e.cfg.Identity.Site.Agent, e.cfg.Identity.Instance, e.cfg.Identity.Epoch
+	if h.At = now.UTC(); h.At.Before(o.Since) {
+		h.At = o.Since
+	}
+	return h
+}
+
+// verdict gives the events that record a resolution.
+func verdict(h op.Header, o *op.Op, doc signedop.Resolution, r *op.Resolved) []op.Event {
+	if doc.Verdict != signedop.VerdictSucceeded {
+		return []op.Event{&op.Failed{
+			Header: h, Kind: op.KindResolved, Effect: doc.Effect, Message: "settled by a signed resolution: " + doc.Reason, Resolution: r,
+		}}
+	}
+	succeeded := &op.Succeeded{
+		Header: h, ExitStatus: op.ExitResolved, Resolution: r,
+		Evidence: op.Evidence{Effect: op.EffectDone, Reasons: []string{"on the word of the people who signed the resolution: " + doc.Reason}},
+	}
+	if o.State == op.StateLaunching {
+		// Success can't follow launching. Both in one append: a crash must not
+		// leave an op that claims a task which nobody has seen.
+		return []op.Event{&op.TaskRunning{Header: h, Adopted: true}, succeeded}
+	}
+	return []op.Event{succeeded}
+}
+
+func (e *Engine) appendVerdict(ctx context.Context, o op.Op, events []op.Event) Answer {
+	after := o
+	var recs []op.Record
+	for _, ev := range events {
+		rec, next, err := after.Propose(ev)
+		if err != nil {
+			return Answer{Outcome: Corrupt, Nonce: o.Nonce, OpID: o.OpID, State: o.State, Detail: shown(o.Nonce, err)}
+		}
+		recs, after = append(recs, rec), next
+	}
+	switch done := AppendRecord(ctx, e.cfg.Store, o.Nonce.Stream(), recs...); done.Outcome {
+	case AppendOK:
+		return AnswerFor(&after)
+	case AppendLost:
+		a := AnswerFor(&o)
+		a.Outcome, a.Detail = Conflict, "the op was moved on meanwhile; look again and sign anew"
+		return a
+	case AppendRefused, AppendUnknown:
+		return Answer{
+			Outcome: Unavailable, Nonce: o.Nonce, OpID: o.OpID, State: o.State,
+			Detail: "it is not certain that the resolution is on record: " + shown(o.Nonce, done.Err) + "; hand it in again",
+		}
+	}
+	panic("engine: internal error: an append without outcome")
+}
