@@ -22,9 +22,23 @@ type Scope string
 
 // The scopes.
 const (
-	Submit Scope = "submit" // deliver writs
-	Read   Scope = "read"   // ask how ops stand
+	Submit  Scope = "submit"  // deliver writs
+	Read    Scope = "read"    // ask how ops stand
+	Resolve Scope = "resolve" // hand in signed resolutions; it takes the signatures to settle anything
+	Void    Scope = "void"    // take writs back: the caller's word is enough
 )
+
+// Scopes lists all scopes.
+func Scopes() []Scope { return []Scope{Submit, Read, Resolve, Void} }
+
+// scopeNames lists them for people.
+func scopeNames() string {
+	names := make([]string, len(Scopes()))
+	for i, s := range Scopes() {
+		names[i] = string(s)
+	}
+	return strings.Join(names, ", ")
+}
 
 // A Token lets one caller in. The token itself is known to the caller alone.
 type Token struct {
@@ -42,11 +56,11 @@ func (t Token) Check() error {
 		return fmt.Errorf("sha256: missing, or that of an empty token; make one with: openssl rand -hex 32")
 	}
 	if len(t.Scopes) == 0 {
-		return fmt.Errorf("scopes: empty, give %s, %s or both", Submit, Read)
+		return fmt.Errorf("scopes: empty, give some of %s", scopeNames())
 	}
 	for i, s := range t.Scopes {
-		if s != Submit && s != Read {
-			return fmt.Errorf("scopes[%d]: %q is neither %s nor %s", i, s, Submit, Read)
+		if !slices.Contains(Scopes(), s) {
+			return fmt.Errorf("scopes[%d]: %q is none of %s", i, s, scopeNames())
 		}
 	}
 	return nil

@@ -1,5 +1,6 @@
 // Package httpapi is the way in over HTTP: submit a writ, ask how an op
-// stands. It decides nothing. What it is given it bounds, checks for form,
+// stands, take a writ back, settle an op that the evidence does not decide. It
+// decides nothing. What it is given it bounds, checks for form,
 // and hands to the engine; what the engine answers it puts into a status, a
 // reason for programs and a sentence for people.
 //

@@ -44,6 +44,13 @@ type fakeEngine struct {
 	run   func(ctx context.Context, sub engine.Submission) engine.Answer
 	wait  func(ctx context.Context, n op.Nonce) engine.Answer
 	taken []engine.Submission
+
+	settle func(raw []byte, caller string) engine.Answer
+	void   func(n op.Nonce, by, reason string) engine.Answer
+	left   []engine.Answer
+	halted error
+	// surveyed is closed in a new site.
+	surveyed chan struct{}
 }
 
 func (f *fakeEngine) RunSignedJob(ctx context.Context, sub engine.Submission) engine.Answer {
@@ -54,6 +61,18 @@ func (f *fakeEngine) RunSignedJob(ctx context.Context, sub engine.Submission) en
 }
 
 func (f *fakeEngine) Wait(ctx context.Context, n op.Nonce) engine.Answer { return f.wait(ctx, n) }
+
+func (f *fakeEngine) Resolve(_ context.Context, raw []byte, caller string) engine.Answer {
+	return f.settle(raw, caller)
+}
+
+func (f *fakeEngine) Void(_ context.Context, n op.Nonce, by, reason string) engine.Answer {
+	return f.void(n, by, reason)
+}
+
+func (f *fakeEngine) Left() []engine.Answer     { return f.left }
+func (f *fakeEngine) Halted() error             { return f.halted }
+func (f *fakeEngine) Surveyed() <-chan struct{} { return f.surveyed }
 
 func (f *fakeEngine) submissions() []engine.Submission {
 	f.mu.Lock()
@@ -102,8 +121,18 @@ func newSite(t *testing.T, opts ...func(*httpapi.Config)) *site {
 		engine: &fakeEngine{
 			run:  func(context.Context, engine.Submission) engine.Answer { return inFlight() },
 			wait: func(context.Context, op.Nonce) engine.Answer { return inFlight() },
+			settle: func([]byte, string) engine.Answer {
+				t.Error("the engine got a resolution")
+				return engine.Answer{}
+			},
+			void: func(op.Nonce, string, string) engine.Answer {
+				t.Error("the engine was asked to void")
+				return engine.Answer{}
+			},
+			surveyed: make(chan struct{}),
 		},
 	}
+	close(s.engine.surveyed)
 	s.cfg = httpapi.Config{
 		Engine: s.engine, Ledger: s.store, StoreName: "memory", Queue: &s.queue,
 		QueueLag: func() projections.Lag { return s.lag },

@@ -18,6 +18,12 @@ const (
 	// ledger and the host busy.
 	readyTime = 5 * time.Second
 	readyAge  = time.Second
+
+	// surveyedCheck holds once all that was in flight at the start is taken up:
+	// before, ops are claimed and wait. launchingCheck holds while ops are let
+	// go at all.
+	surveyedCheck  = "surveyed"
+	launchingCheck = "launching"
 )
 
 // Health says that the process answers.
@@ -29,7 +35,8 @@ type Health struct {
 type Readiness struct {
 	Ready bool `json:"ready"`
 	// Checks are by name; what is wrong is in the log, as anybody may ask.
-	Checks map[string]string `json:"checks" doc:"Each check by its name: ok or failing. What is wrong stands in the service's log."`
+	// That nothing is launched any more is the exception: nobody may miss why.
+	Checks map[string]string `json:"checks" doc:"Each check by its name: ok or failing. What is wrong stands in the service's log; of launching, which failed for good until a person has looked, it is said here too."`
 }
 
 type healthOutput struct{ Body Health }
@@ -69,6 +76,10 @@ func (a *API) ready(ctx context.Context, _ *struct{}) (*readyOutput, error) {
 			out.Status, out.Body.Ready, out.Body.Checks[name] = http.StatusServiceUnavailable, false, "failing"
 		}
 	}
+	out.Body.Checks[launchingCheck] = "ok"
+	if err := a.cfg.Engine.Halted(); err != nil {
+		out.Status, out.Body.Ready, out.Body.Checks[launchingCheck] = http.StatusServiceUnavailable, false, "failing: "+clip(err.Error())
+	}
 	return out, nil
 }
 
@@ -93,6 +104,17 @@ func (a *API) checked(ctx context.Context) map[string]bool {
 		r.at = a.cfg.Now() // at the end: whoever waited for slow checks gets their answer
 	}
 	failed := maps.Clone(r.failed)
+	// These cost nothing to ask, so they are never of a second ago.
 	failed["running"] = a.draining.Err() != nil
+	failed[surveyedCheck] = !ended(a.cfg.Engine.Surveyed())
 	return failed
+}
+
+func ended(done <-chan struct{}) bool {
+	select {
+	case <-done:
+		return true
+	default:
+		return false
+	}
 }

@@ -20,10 +20,16 @@ import (
 	"writ/projections/recoveryqueue"
 )
 
-// An Engine runs ops; an *engine.Engine does.
+// An Engine runs ops and settles what it could not bring to an end; an
+// *engine.Engine does.
 type Engine interface {
 	RunSignedJob(ctx context.Context, sub engine.Submission) engine.Answer
 	Wait(ctx context.Context, n op.Nonce) engine.Answer
+	Resolve(ctx context.Context, raw []byte, caller string) engine.Answer
+	Void(ctx context.Context, n op.Nonce, by, reason string) engine.Answer
+	Left() []engine.Answer
+	Surveyed() <-chan struct{}
+	Halted() error
 }
 
 // A Ledger is read to tell how an op stands.
@@ -111,6 +117,8 @@ func New(cfg Config) (*API, error) {
 	a.huma = humago.New(a.mux, openAPIConfig(cfg.Version))
 	a.registerSubmit()
 	a.registerOps()
+	a.registerRecovery()
+	a.registerSettle()
 	a.registerHealth()
 	if err := a.serveOpenAPI(); err != nil {
 		return nil, err

@@ -25,7 +25,7 @@ func openAPIConfig(version string) huma.Config {
 			Components: &huma.Components{
 				Schemas: huma.NewMapRegistry("#/components/schemas/", huma.DefaultSchemaNamer),
 				SecuritySchemes: map[string]*huma.SecurityScheme{
-					bearer: {Type: "http", Scheme: "bearer", Description: "A token of the service's configuration, with the scopes submit or read."},
+					bearer: {Type: "http", Scheme: "bearer", Description: "A token of the service's configuration, with some of the scopes submit, read, resolve and void."},
 				},
 			},
 		},

@@ -13,6 +13,7 @@ import (
 	"writ/domain/engine"
 	"writ/domain/eventstore"
 	"writ/domain/op"
+	"writ/projections"
 	"writ/projections/recoveryqueue"
 )
 
@@ -23,8 +24,8 @@ type nonceInput struct {
 	Nonce string `path:"nonce" maxLength:"128" doc:"The nonce, whole: 32 to 128 lower-case hex digits."`
 }
 
-func (in *nonceInput) parse() (op.Nonce, *Problem) {
-	n, err := op.ParseNonce(in.Nonce)
+func parseNonce(s string) (op.Nonce, *Problem) {
+	n, err := op.ParseNonce(s)
 	if err != nil {
 		return "", invalid("path.nonce", err)
 	}
@@ -33,24 +34,25 @@ func (in *nonceInput) parse() (op.Nonce, *Problem) {
 
 // An Op is one op as its stream tells it.
 type Op struct {
-	NonceShort string      `json:"nonce_short" doc:"The beginning of the nonce."`
-	State      string      `json:"state" enum:"absent,started,launching,task-running,succeeded,failed,voided" doc:"How the op stands; if corrupt is given, how it stood before."`
-	Applied    bool        `json:"applied" doc:"It has taken effect and is on record as done."`
-	Spent      bool        `json:"spent" doc:"The nonce can never run again."`
-	OpID       string      `json:"op_id,omitempty" doc:"The newest attempt."`
-	Attempt    int         `json:"attempt" doc:"The number of attempts."`
-	Since      time.Time   `json:"since,omitzero" doc:"When the op came into its state."`
-	Class      string      `json:"class,omitempty"`
-	Target     *targetView `json:"target,omitempty"`
-	UPID       string      `json:"upid,omitempty" doc:"The host's task, once there is one."`
-	Detail     string      `json:"detail" doc:"How it stands, for people."`
-	Effect     string      `json:"effect,omitempty" enum:"none,done,partial,unknown" doc:"What a failed attempt did to the host."`
-	Corrupt    string      `json:"corrupt,omitempty" doc:"Why the stream can't be what writ wrote. Such an op is never run."`
-	Events     []Event     `json:"events" doc:"What happened, in order." nullable:"false"`
-	Omitted    int         `json:"events_omitted,omitzero" doc:"How many older events are not shown."`
+	NonceShort string    `json:"nonce_short" doc:"The beginning of the nonce."`
+	State      string    `json:"state" enum:"absent,started,launching,task-running,succeeded,failed,voided" doc:"How the op stands; if corrupt is given, how it stood before."`
+	Applied    bool      `json:"applied" doc:"It has taken effect and is on record as done."`
+	Spent      bool      `json:"spent" doc:"The nonce can never run again."`
+	OpID       string    `json:"op_id,omitempty" doc:"The newest attempt."`
+	Attempt    int       `json:"attempt" doc:"The number of attempts."`
+	Since      time.Time `json:"since,omitzero" doc:"When the op came into its state."`
+	Class      string    `json:"class,omitempty"`
+	Target     *Target   `json:"target,omitempty"`
+	UPID       string    `json:"upid,omitempty" doc:"The host's task, once there is one."`
+	Detail     string    `json:"detail" doc:"How it stands, for people."`
+	Effect     string    `json:"effect,omitempty" enum:"none,done,partial,unknown" doc:"What a failed attempt did to the host."`
+	Corrupt    string    `json:"corrupt,omitempty" doc:"Why the stream can't be what writ wrote. Such an op is never run."`
+	Events     []Event   `json:"events" doc:"What happened, in order." nullable:"false"`
+	Omitted    int       `json:"events_omitted,omitzero" doc:"How many older events are not shown."`
 }
 
-type targetView struct {
+// A Target is what an op acts on.
+type Target struct {
 	Node  string     `json:"node"`
 	Guest *guestBody `json:"guest,omitempty"`
 }
@@ -61,7 +63,7 @@ type Event struct {
 	Type     string          `json:"type" example:"OpStarted"`
 	ID       string          `json:"id"`
 	At       time.Time       `json:"at" doc:"When it happened, as the event says; when the store took it if it can't be read."`
-	Data     json.RawMessage `json:"data,omitempty" doc:"The event as recorded, but for the envelope, which is never shown here. Left out if it can't be read."`
+	Data     json.RawMessage `json:"data,omitempty" doc:"The event as recorded, but for the writ's envelope, which is never shown here. Left out if it can't be read."`
 }
 
 // Applied says whether a nonce has run.
@@ -83,16 +85,16 @@ type InFlight struct {
 
 // An OpItem is one op in flight.
 type OpItem struct {
-	Nonce   string     `json:"nonce,omitempty" doc:"The nonce, whole; with it the op can be asked for."`
-	OpID    string     `json:"op_id,omitempty"`
-	State   string     `json:"state,omitempty"`
-	Attempt int        `json:"attempt"`
-	Since   time.Time  `json:"since"`
-	Class   string     `json:"class,omitempty"`
-	Target  targetView `json:"target"`
-	UPID    string     `json:"upid,omitempty"`
-	Why     string     `json:"why" doc:"What it waits for."`
-	Corrupt string     `json:"corrupt,omitempty" doc:"Why the stream can't be what writ wrote."`
+	Nonce   string    `json:"nonce,omitempty" doc:"The nonce, whole; with it the op can be asked for."`
+	OpID    string    `json:"op_id,omitempty"`
+	State   string    `json:"state,omitempty"`
+	Attempt int       `json:"attempt"`
+	Since   time.Time `json:"since"`
+	Class   string    `json:"class,omitempty"`
+	Target  Target    `json:"target"`
+	UPID    string    `json:"upid,omitempty"`
+	Why     string    `json:"why" doc:"What it waits for."`
+	Corrupt string    `json:"corrupt,omitempty" doc:"Why the stream can't be what writ wrote."`
 }
 
 type (
@@ -128,14 +130,19 @@ func (a *API) listOps(ctx context.Context, _ *struct{}) (*inFlightOutput, error)
 	if err != nil {
 		return nil, a.fault(ctx, "list ops", err)
 	}
-	out := &inFlightOutput{Body: InFlight{CaughtUp: lag.CaughtUp, Ops: make([]OpItem, 0, len(items))}}
-	if p, ok := lag.Applied.Position(); ok {
-		out.Body.AsOf = fmt.Sprintf("%s:%s:%d", a.cfg.Ledger.LedgerID(), a.cfg.StoreName, p)
-	}
+	out := &inFlightOutput{Body: InFlight{AsOf: a.asOf(lag), CaughtUp: lag.CaughtUp, Ops: make([]OpItem, 0, len(items))}}
 	for _, it := range items {
 		out.Body.Ops = append(out.Body.Ops, itemOf(it))
 	}
 	return out, nil
+}
+
+// asOf is the cursor of how far the queue is.
+func (a *API) asOf(lag projections.Lag) string {
+	if p, ok := lag.Applied.Position(); ok {
+		return fmt.Sprintf("%s:%s:%d", a.cfg.Ledger.LedgerID(), a.cfg.StoreName, p)
+	}
+	return ""
 }
 
 func itemOf(it recoveryqueue.Item) OpItem {
@@ -145,8 +152,8 @@ func itemOf(it recoveryqueue.Item) OpItem {
 	}
 }
 
-func viewOf(t op.Target) targetView {
-	v := targetView{Node: t.Node}
+func viewOf(t op.Target) Target {
+	v := Target{Node: t.Node}
 	if t.Guest != nil {
 		v.Guest = &guestBody{Type: string(t.Guest.Type), VMID: t.Guest.VMID}
 	}
@@ -154,7 +161,7 @@ func viewOf(t op.Target) targetView {
 }
 
 func (a *API) getApplied(ctx context.Context, in *nonceInput) (*appliedOutput, error) {
-	n, p := in.parse()
+	n, p := parseNonce(in.Nonce)
 	if p != nil {
 		return nil, p
 	}
@@ -168,7 +175,7 @@ func (a *API) getApplied(ctx context.Context, in *nonceInput) (*appliedOutput, e
 }
 
 func (a *API) getOp(ctx context.Context, in *nonceInput) (*opOutput, error) {
-	n, p := in.parse()
+	n, p := parseNonce(in.Nonce)
 	if p != nil {
 		return nil, p
 	}

@@ -26,6 +26,9 @@ const (
 	reasonBusy         = "busy"             // too many requests under way
 	reasonStopping     = "stopping"         // the service is being stopped
 	reasonQueueFull    = "queue-full"       // too many ops under way
+	reasonConflict     = "conflict"         // does not fit how the op stands
+	reasonInFlight     = "in-flight"        // too late: the op is under way
+	reasonHeld         = "held"             // recovery is at work on the op right now
 	reasonUnavailable  = "unavailable"      // ledger or host can't be asked
 	reasonCorrupt      = "corrupt"          // the op's stream is damaged
 	reasonInternal     = "internal"         // the service is at fault

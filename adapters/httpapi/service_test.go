@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -34,6 +35,14 @@ type fakeHost struct {
 	gone     bool
 	launches int
 	hold     chan struct{} // tasks run until it is closed
+	lost     bool          // the answer to a launch is lost, and no task was started
+	fenced   bool          // a fence stands as soon as it is raised
+}
+
+func (h *fakeHost) set(change func()) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	change()
 }
 
 func (h *fakeHost) Facts(context.Context, op.Target) (op.Facts, error) {
@@ -51,14 +60,17 @@ func (h *fakeHost) Observe(context.Context, op.Target) (op.Observed, error) {
 	return h.guest, nil
 }
 
-func (h *fakeHost) Request(op.Intent, op.Observed) (op.Request, string, error) {
+func (h *fakeHost) Request(engine.Attempt, op.Observed) (op.Request, string, error) {
 	return op.Request{Method: "DELETE", Path: "/nodes/pve1/qemu/105"}, "writ@pve!launch", nil
 }
 
-func (h *fakeHost) Launch(context.Context, *op.Launching) (string, error) {
+func (h *fakeHost) Launch(context.Context, engine.Attempt, *op.Launching) (string, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.launches++
+	if h.lost {
+		return "", errors.New("the connection broke")
+	}
 	return "UPID:pve1:00000001:00000002:00000003:qmdestroy:105:writ@pve!launch:", nil
 }
 
@@ -74,9 +86,24 @@ func (h *fakeHost) Task(context.Context, string) (engine.Task, error) {
 	return engine.Task{Phase: engine.TaskEnded, ExitStatus: "OK"}, nil
 }
 
+func (h *fakeHost) FindTasks(context.Context, *op.Launching) (engine.TaskSearch, error) {
+	return engine.TaskSearch{Exact: true, Complete: true}, nil
+}
+
+func (h *fakeHost) Fence(context.Context, *op.Launching) (engine.Fence, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return engine.Fence{Confirmed: h.fenced, Reasons: []string{"node pve1 does not answer"}}, nil
+}
+
 func (h *fakeHost) PrecedesEffect(string) bool { return false }
 
 func (h *fakeHost) Probe(context.Context, *op.Launching, string, []string) (engine.Finding, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.gone {
+		return engine.Finding{Evidence: op.Evidence{Effect: op.EffectNone, Reasons: []string{"it is as it was"}}}, nil
+	}
 	return engine.Finding{Evidence: op.Evidence{Effect: op.EffectDone, Reasons: []string{"no such guest any more"}}}, nil
 }
 
@@ -125,13 +152,27 @@ func newWhole(t *testing.T) *whole {
 		Roles: map[string]gate.Role{"operator": {
 			Holders: []string{"alice"}, Quorum: 1, MaxLifetime: "24h", RequesterCounts: true,
 			Allow: []gate.Rule{{Classes: []op.Class{op.GuestDestroy}, On: gate.On{VMIDs: []string{"100-199"}}}},
+		}, "resolver": {
+			Holders: []string{"alice"}, Quorum: 1, MaxLifetime: "1h", RequesterCounts: true, Resolve: true,
 		}},
 	}, op.Digest{}); err != nil {
 		t.Fatal(err)
 	}
 	pace := engine.DefaultPace()
-	pace.Poll, pace.PollMax = time.Millisecond, time.Millisecond
+	pace.Poll, pace.PollMax, pace.HostRetry, pace.FindTries = time.Millisecond, time.Millisecond, time.Millisecond, 1
+	queue, runner := runQueue(t, store)
 	e, err := engine.New(context.Background(), engine.Config{
+		Pending: func(ctx context.Context) ([]op.Nonce, error) {
+			if err := runner.WaitCaughtUp(ctx); err != nil {
+				return nil, err
+			}
+			items, err := queue.List(ctx)
+			var pending []op.Nonce
+			for _, it := range items {
+				pending = append(pending, it.Nonce)
+			}
+			return pending, err
+		},
 		Identity: who, Store: store, Policies: book, Host: w.host, Executors: map[op.Class]engine.Executor{op.GuestDestroy: w.host},
 		Clock: clock{}, Log: log, Pace: pace,
 		Draw: func() (c op.Claim) { _, _ = rand.Read(c[:]); return c },
@@ -139,10 +180,9 @@ func newWhole(t *testing.T) *whole {
 	if err != nil {
 		t.Fatal(err)
 	}
-	queue, runner := runQueue(t, store)
 	w.api, err = httpapi.New(httpapi.Config{
 		Engine: e, Ledger: store, StoreName: "memory", Queue: queue, QueueLag: runner.Lag, Log: log, Now: time.Now, Version: "test",
-		Tokens: []httpapi.Token{{Name: "controller", SHA256: op.DigestOf([]byte(token)), Scopes: []httpapi.Scope{httpapi.Submit, httpapi.Read}}},
+		Tokens: []httpapi.Token{{Name: "controller", SHA256: op.DigestOf([]byte(token)), Scopes: httpapi.Scopes()}},
 	})
 	if err != nil {
 		t.Fatal(err)

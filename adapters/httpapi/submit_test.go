@@ -31,6 +31,14 @@ func failedAs(kind op.FailureKind, effect op.Effect, message string) engine.Answ
 	return a
 }
 
+// refusedLate is what becomes of an op that the gate no longer allows right
+// before launch.
+func refusedLate(r gate.Reason) engine.Answer {
+	a := failedAs(op.KindRefused, op.EffectNone, "expires_at passed")
+	a.Failure.Reason = string(r)
+	return a
+}
+
 func TestStatusSaysWhatBecameOfASubmission(t *testing.T) {
 	refused := func(r gate.Reason) engine.Answer {
 		return engine.Answer{Outcome: engine.RefusedByGate, Reason: r, Nonce: nonce, State: op.Absent, Detail: "because"}
@@ -62,12 +70,13 @@ func TestStatusSaysWhatBecameOfASubmission(t *testing.T) {
 		"resolved by a person":     {failedAs(op.KindResolved, op.EffectUnknown, "we looked"), 424, "resolved"},
 		"interrupted":              {failedAs(op.KindInterrupted, op.EffectNone, "stopping"), 503, "interrupted"},
 		"not executed":             {failedAs(op.KindNotExecuted, op.EffectNone, "lost"), 503, "not-executed"},
-		"refused at the last look": {failedAs(op.KindRefused, op.EffectNone, "expired: expires_at passed"), 403, "expired"},
+		"refused at the last look": {refusedLate(gate.Expired), 403, "expired"},
 		"refused without reason":   {failedAs(op.KindRefused, op.EffectNone, "no policy can be applied, tried 4 times: x"), 403, "refused"},
 		"queue full":               {engine.Answer{Outcome: engine.QueueFull, Nonce: nonce, State: op.Absent, Detail: "full"}, 429, "queue-full"},
 		"unavailable":              {engine.Answer{Outcome: engine.Unavailable, Nonce: nonce, Detail: "down"}, 503, "unavailable"},
 		"corrupt":                  {engine.Answer{Outcome: engine.Corrupt, Nonce: nonce, Detail: "broken chain"}, 500, "corrupt"},
 		"nothing on record":        {engine.Answer{Outcome: engine.Unknown, Nonce: nonce, State: op.Absent, Detail: "none"}, 500, "corrupt"},
+		"conflict":                 {answered(engine.Conflict, op.StateLaunching), 409, "conflict"},
 		"no outcome at all":        {engine.Answer{}, 500, "corrupt"},
 	} {
 		t.Run(name, func(t *testing.T) {

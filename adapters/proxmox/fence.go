@@ -51,7 +51,8 @@ func (f *fencing) say(format string, args ...any) {
 // With the attempt's own token it is confirmed only if each part stands: the
 // token is dead, as the guest's node itself says; the guest is the announced one
 // and is protected; and that node's tasks were looked through once more. With a
-// shared token the protection is all there is.
+// shared token it is never confirmed: the protection holds only until a person
+// lifts it, and a request that still waits then destroys the guest.
 //
 // Protection can't be set on a guest that does not exist, so a fence that finds
 // it gone is never confirmed: a request that had passed the check in time could
@@ -76,11 +77,7 @@ func (d *guestDestroy) Fence(ctx context.Context, announced *op.Launching) (engi
 	if err := ctx.Err(); err != nil {
 		return engine.Fence{}, fmt.Errorf("fence %s: %w", announced.Target, err)
 	}
-	confirmed := token && guest && tasks
-	if who.name == "" {
-		confirmed = guest
-	}
-	return engine.Fence{Confirmed: confirmed, Gone: f.gone, Digest: f.digest, Reasons: f.reasons}, nil
+	return engine.Fence{Confirmed: token && guest && tasks, Gone: f.gone, Digest: f.digest, Reasons: f.reasons}, nil
 }
 
 // killToken is the token's part. True: whoever asks the guest's node with it from

@@ -49,16 +49,24 @@ func (h instantHost) Observe(_ context.Context, t op.Target) (op.Observed, error
 	return h.seen(t), nil
 }
 
-func (instantHost) Request(i op.Intent, seen op.Observed) (op.Request, string, error) {
-	return op.Request{Method: "DELETE", Path: fmt.Sprintf("/nodes/%s/%s/%d", seen.Node, seen.Type, i.Target.Guest.VMID)}, "writ@pve!launch", nil
+func (instantHost) Request(a engine.Attempt, seen op.Observed) (op.Request, string, error) {
+	return op.Request{Method: "DELETE", Path: fmt.Sprintf("/nodes/%s/%s/%d", seen.Node, seen.Type, a.Intent.Target.Guest.VMID)}, "writ@pve!launch", nil
 }
 
-func (instantHost) Launch(_ context.Context, l *op.Launching) (string, error) {
+func (instantHost) Launch(_ context.Context, _ engine.Attempt, l *op.Launching) (string, error) {
 	return fmt.Sprintf("UPID:%s:0000ABCD:00ABCDEF:68A60E01:qmdestroy:%d:writ@pve!launch:", l.Node, l.Target.Guest.VMID), nil
 }
 
 func (instantHost) Task(context.Context, string) (engine.Task, error) {
 	return engine.Task{Phase: engine.TaskEnded, ExitStatus: "OK"}, nil
+}
+
+func (instantHost) FindTasks(context.Context, *op.Launching) (engine.TaskSearch, error) {
+	return engine.TaskSearch{Complete: true}, nil
+}
+
+func (instantHost) Fence(context.Context, *op.Launching) (engine.Fence, error) {
+	return engine.Fence{Confirmed: true}, nil
 }
 
 func (instantHost) PrecedesEffect(string) bool { return false }

@@ -68,7 +68,7 @@ type tlsFiles struct {
 type tokenConfig struct {
 	Name   string          `yaml:"name"`
 	SHA256 op.Digest       `yaml:"sha256"` // of the token: the token itself stands nowhere
-	Scopes []httpapi.Scope `yaml:"scopes"` // submit, read
+	Scopes []httpapi.Scope `yaml:"scopes"` // submit, read, resolve, void
 }
 
 type hostConfig struct {
@@ -83,14 +83,30 @@ type proxmoxConfig struct {
 	// TokenSecretFile holds the token's secret. The secret itself can be
 	// given by WRIT_HOST_PROXMOX_TOKEN_SECRET instead, never in the file.
 	TokenSecretFile string `yaml:"token_secret_file"`
-	CAFile          string `yaml:"ca_file"`
+
+	// User is a service user, user@realm, whose password makes an API token for
+	// each attempt. Without one every request is sent with the token above: then
+	// a request that got lost can't be made void, and more ops have to be
+	// settled by people after a crash.
+	User string `yaml:"user"`
+	// PasswordFile holds the user's password. It can be given by
+	// WRIT_HOST_PROXMOX_PASSWORD instead, never in the file.
+	PasswordFile string `yaml:"password_file"`
+	// AttemptRole is the role that an attempt's token gets on its guest, with
+	// VM.Allocate and nothing else; WritAttempt if not given. AttemptLease is
+	// for how long the token is good.
+	AttemptRole  string   `yaml:"attempt_role"`
+	AttemptLease duration `yaml:"attempt_lease"`
+
+	CAFile string `yaml:"ca_file"`
 	// Fingerprints pin the nodes' certificates: SHA-256, as Proxmox VE shows.
 	Fingerprints []string        `yaml:"fingerprints"`
 	Timeouts     proxmoxTimeouts `yaml:"timeouts"`
 
-	// Secret is exported because fmt calls no methods of fields that are not, and
-	// would show it.
-	Secret secret `yaml:"-"`
+	// Exported, because fmt calls no methods of fields that are not, and would
+	// show them.
+	Secret   secret `yaml:"-"`
+	Password secret `yaml:"-"`
 }
 
 type proxmoxTimeouts struct {
@@ -195,7 +211,7 @@ func loadConfig(path string, environ []string) (*config, error) {
 func (c *config) resolvePaths(dir string) {
 	for _, p := range []*string{
 		&c.Store.Embedded.Path, &c.Store.Views, &c.Policy.Path, &c.TLS.CertFile, &c.TLS.KeyFile,
-		&c.Host.Proxmox.TokenSecretFile, &c.Host.Proxmox.CAFile,
+		&c.Host.Proxmox.TokenSecretFile, &c.Host.Proxmox.PasswordFile, &c.Host.Proxmox.CAFile,
 	} {
 		if *p != "" && !filepath.IsAbs(*p) {
 			*p = filepath.Join(dir, *p)
@@ -305,6 +321,23 @@ func (p *proxmoxConfig) check() *badKey {
 		return &badKey{at + "token_secret_file", "given beside " + secretVariable, "give the secret in one way only"}
 	case p.CAFile != "" && len(p.Fingerprints) > 0:
 		return &badKey{at + "fingerprints", "given beside ca_file", "a pinned certificate is all that is checked: give one of them"}
+	}
+	return p.checkUser()
+}
+
+// checkUser is check for the service user and what goes with it.
+func (p *proxmoxConfig) checkUser() *badKey {
+	const at = "host.proxmox."
+	given := p.PasswordFile != "" || p.Password != ""
+	switch {
+	case p.PasswordFile != "" && p.Password != "":
+		return &badKey{at + "password_file", "given beside " + passwordVariable, "give the password in one way only"}
+	case p.User != "" && !given:
+		return &badKey{at + "password_file", "missing, host.proxmox.user is given", "a file that holds the user's password, or the variable " + passwordVariable}
+	case p.User == "" && given:
+		return &badKey{at + "user", "missing, its password is given", "the service user, user@realm, such as writ-launch@pve"}
+	case p.User == "" && (p.AttemptRole != "" || p.AttemptLease != 0):
+		return &badKey{at + "user", "missing, and attempt_role and attempt_lease do nothing without it", "give a service user, user@realm, or leave them out"}
 	}
 	return nil
 }

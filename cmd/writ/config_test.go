@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v4"
+
+	"writ/adapters/proxmox"
 )
 
 func writeFile(t *testing.T, name, text string) string {
@@ -62,6 +64,7 @@ func TestEveryKeyHasItsVariable(t *testing.T) {
 		"WRIT_TOKENS":           "[{name: x, sha256: " + strings.Repeat("ab", 32) + ", scopes: [read, submit]}]",
 		"WRIT_HOST_PROXMOX_URL": "https://h:8006", "WRIT_HOST_PROXMOX_NODES": "{pve1: 'https://h1:8006'}", "WRIT_HOST_PROXMOX_TOKEN_ID": "x@pve!y",
 		"WRIT_HOST_PROXMOX_TOKEN_SECRET_FILE": "/s", "WRIT_HOST_PROXMOX_CA_FILE": "/ca", "WRIT_HOST_PROXMOX_FINGERPRINTS": "[AA, BB]",
+		"WRIT_HOST_PROXMOX_USER": "u@pve", "WRIT_HOST_PROXMOX_PASSWORD_FILE": "/p", "WRIT_HOST_PROXMOX_ATTEMPT_ROLE": "R", "WRIT_HOST_PROXMOX_ATTEMPT_LEASE": "2m",
 		"WRIT_HOST_PROXMOX_TIMEOUTS_POLL": "40s", "WRIT_HOST_PROXMOX_TIMEOUTS_LAUNCH": "3m",
 		"WRIT_SELF_GUESTS": "[qemu/100, lxc/101]", "WRIT_SELF_STORAGES": "[zfs]", "WRIT_LIMITS_QUEUE": "7", "WRIT_LIMITS_PARALLEL": "8",
 		"WRIT_LOG_LEVEL": "debug", "WRIT_LOG_FORMAT": "json",
@@ -175,7 +178,9 @@ func looksLikeKey(s string) bool {
 
 func TestTheSecretIsNotShown(t *testing.T) {
 	path := writeFile(t, "writ.yaml", strings.Replace(minimalConfig, ", token_secret_file: s", "", 1))
-	c, err := loadConfig(path, []string{"WRIT_HOST_PROXMOX_TOKEN_SECRET=hush-hush"})
+	c, err := loadConfig(path, []string{
+		"WRIT_HOST_PROXMOX_TOKEN_SECRET=hush-hush", "WRIT_HOST_PROXMOX_USER=writ-launch@pve", "WRIT_HOST_PROXMOX_PASSWORD=hush-too",
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -184,6 +189,7 @@ func TestTheSecretIsNotShown(t *testing.T) {
 	text, _ := yaml.Dump(c)
 	for what, shown := range map[string]string{
 		"%v": fmt.Sprintf("%v", c), "%+v": fmt.Sprintf("%+v", *c), "%#v": fmt.Sprintf("%#v", c.Host), "%x": fmt.Sprintf("%x", c.Host.Proxmox.Secret),
+		"%s":  fmt.Sprintf("%s", c.Host.Proxmox.Password),
 		"log": log.String(), "yaml": string(text),
 	} {
 		if strings.Contains(shown, "hush") || strings.Contains(shown, fmt.Sprintf("%x", "hush")) {
@@ -194,7 +200,36 @@ func TestTheSecretIsNotShown(t *testing.T) {
 	if err != nil {
 		t.Fatalf("the secret of the variable is not taken: %v", err)
 	}
+	if host.Mode() != proxmox.ModeAttempt {
+		t.Errorf("mode %s with a service user, want %s", host.Mode(), proxmox.ModeAttempt)
+	}
 	host.Close()
+}
+
+func TestAServiceUserGoesWithItsPassword(t *testing.T) {
+	user, password := "WRIT_HOST_PROXMOX_USER=u@pve", "WRIT_HOST_PROXMOX_PASSWORD=p"
+	for name, c := range map[string]struct {
+		environ []string
+		says    string // empty: it is fine
+	}{
+		"neither":                {nil, ""},
+		"both":                   {[]string{user, password}, ""},
+		"all":                    {[]string{user, "WRIT_HOST_PROXMOX_PASSWORD_FILE=p", "WRIT_HOST_PROXMOX_ATTEMPT_ROLE=R", "WRIT_HOST_PROXMOX_ATTEMPT_LEASE=2m"}, ""},
+		"a user alone":           {[]string{user}, "password_file: missing"},
+		"a password alone":       {[]string{password}, "user: missing, its password is given"},
+		"a password twice":       {[]string{user, password, "WRIT_HOST_PROXMOX_PASSWORD_FILE=p"}, "password_file: given beside WRIT_HOST_PROXMOX_PASSWORD"},
+		"an empty password":      {[]string{user, "WRIT_HOST_PROXMOX_PASSWORD="}, "WRIT_HOST_PROXMOX_PASSWORD: empty"},
+		"a role without a user":  {[]string{"WRIT_HOST_PROXMOX_ATTEMPT_ROLE=R"}, "user: missing"},
+		"a lease without a user": {[]string{"WRIT_HOST_PROXMOX_ATTEMPT_LEASE=1m"}, "user: missing"},
+		"a lease of no length":   {[]string{user, password, "WRIT_HOST_PROXMOX_ATTEMPT_LEASE=0s"}, "not a duration"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := loadConfig(writeFile(t, "writ.yaml", minimalConfig), c.environ)
+			if (err == nil) != (c.says == "") || err != nil && !strings.Contains(err.Error(), c.says) {
+				t.Errorf("got %v, want an error that says %q", err, c.says)
+			}
+		})
+	}
 }
 
 func TestLinesOfPaths(t *testing.T) {

@@ -12,9 +12,13 @@ import (
 
 const envPrefix = "WRIT_"
 
-// secretVariable gives the Proxmox VE token's secret. It has no key in the
-// file: secrets stand in files of their own, or in the environment.
-const secretVariable = envPrefix + "HOST_PROXMOX_TOKEN_SECRET"
+// Variables that give secrets: that of the Proxmox VE token, and the service
+// user's password. They have no key in the file: secrets stand in files of their
+// own, or in the environment.
+const (
+	secretVariable   = envPrefix + "HOST_PROXMOX_TOKEN_SECRET"
+	passwordVariable = envPrefix + "HOST_PROXMOX_PASSWORD"
+)
 
 // Variables that clients and tests read; they are no keys of the file.
 const (
@@ -38,11 +42,15 @@ func (c *config) applyEnviron(environ []string) (from map[string]string, err err
 		switch name {
 		case configVariable, urlVariable, tokenFileVariable, ciVariable:
 			continue
-		case secretVariable:
+		case secretVariable, passwordVariable:
 			if value == "" {
 				return nil, &lineError{Path: name, Why: "empty", Hint: "unset it, or give the secret"}
 			}
-			c.Host.Proxmox.Secret = secret(value)
+			if name == secretVariable {
+				c.Host.Proxmox.Secret = secret(value)
+			} else {
+				c.Host.Proxmox.Password = secret(value)
+			}
 			continue
 		}
 		i := slices.IndexFunc(keys, func(k environKey) bool { return k.variable == name })

@@ -31,19 +31,21 @@ type cosignResult struct {
 func newCosignCmd(a *app) *cobra.Command {
 	var f cosignFlags
 	cmd := &cobra.Command{
-		Use:   "cosign FILE.writ",
-		Short: "Add a signature to a writ, after reading what it orders",
-		Long: `Shows what a writ orders, asks, and adds your signature to the file. With --attach
-it adds a signature that was made elsewhere; with --pae it only writes the bytes
-to make one of:
+		Use:   "cosign FILE",
+		Short: "Add a signature to a writ or a resolution, after reading what it says",
+		Long: `Shows what a writ orders, or what a resolution claims, asks, and adds your signature
+to the file. With --attach it adds a signature that was made elsewhere; with --pae
+it only writes the bytes to make one of:
 
   writ cosign x.writ --pae x.pae
   ssh-keygen -Y sign -n writ-op@v1 -f ~/.ssh/id_ed25519_sk x.pae
   writ cosign x.writ --attach x.pae.sig --key-pub ~/.ssh/id_ed25519_sk.pub
 
+For a resolution the namespace is writ-resolution@v1 in place of writ-op@v1.
+
 A signature is added only if it is good. Those already there are not checked:
 they are another person's business, and the service's.`,
-		Args: oneArg("the writ's file"),
+		Args: oneArg("the file of a writ or a resolution"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := oneOf(cmd, "key", "agent-key", "attach", "pae"); err != nil {
 				return err
@@ -59,13 +61,13 @@ they are another person's business, and the service's.`,
 	fl.StringVar(&f.attach, "attach", "", "file of a signature made elsewhere, such as by ssh-keygen -Y sign")
 	fl.StringVar(&f.keyPub, "key-pub", "", "with --attach: file of the public key that made it")
 	fl.StringVar(&f.paeOut, "pae", "", "write the exact bytes to sign to this file, and add nothing")
-	fl.StringVarP(&f.out, "out", "o", "", "file for the result (default: the writ's own)")
+	fl.StringVarP(&f.out, "out", "o", "", "file for the result (default: the file itself)")
 	fl.BoolVarP(&f.yes, "yes", "y", false, "do not ask")
 	return cmd
 }
 
 func (a *app) cosign(ctx context.Context, path string, f cosignFlags) error {
-	raw, u, err := readWrit(path)
+	file, err := readSigned(path)
 	if err != nil {
 		return err
 	}
@@ -74,11 +76,13 @@ func (a *app) cosign(ctx context.Context, path string, f cosignFlags) error {
 			return err
 		}
 	}
-	a.showOrder(cosignTitle(len(u.Signatures())), u.UnverifiedDocument(), nil)
+	fmt.Fprintf(a.err, "\n%s\n\n", cosignTitle(file))
+	file.describe(a.err, a.now())
+	fmt.Fprintln(a.err)
 	if f.paeOut != "" {
-		return a.writePAE(path, raw, u, f.paeOut)
+		return a.writePAE(path, file, f.paeOut)
 	}
-	signed, err := a.addSignature(ctx, raw, f)
+	signed, err := a.addSignature(ctx, file.raw, f)
 	if errors.Is(err, signedop.ErrAlreadySigned) {
 		return fmt.Errorf("%w; a person counts once, so let another one cosign", err)
 	}
@@ -94,42 +98,47 @@ func (a *app) cosign(ctx context.Context, path string, f cosignFlags) error {
 	if err != nil {
 		return err
 	}
-	after, err := signedop.Parse(signed)
+	after, err := parseSigned(signed)
 	if err != nil {
 		return err
 	}
-	sigs := after.Signatures()
+	sigs := after.signatures()
 	res := cosignResult{
-		File: f.out, NonceShort: u.Nonce().Short(), SHA256: u.Digest(), Added: sigs[len(sigs)-1].KeyID, Signatures: len(sigs),
+		File: f.out, NonceShort: file.nonce().Short(), SHA256: file.digest(), Added: sigs[len(sigs)-1].KeyID, Signatures: len(sigs),
 	}
 	return a.show(res, func(w io.Writer) {
 		fmt.Fprintf(w, "%s: signature of %s added, it holds %d now.\n", res.File, res.Added, res.Signatures)
 	})
 }
 
-func cosignTitle(signatures int) string {
-	switch signatures {
+func cosignTitle(f *signedFile) string {
+	switch n := len(f.signatures()); n {
 	case 0:
-		return "This writ has no signature yet. It orders:"
+		return fmt.Sprintf("This %s has no signature yet. It %s:", f.noun(), f.verb())
 	case 1:
-		return "This writ holds 1 signature (not verified here). It orders:"
+		return fmt.Sprintf("This %s holds 1 signature (not verified here). It %s:", f.noun(), f.verb())
+	default:
+		return fmt.Sprintf("This %s holds %d signatures (not verified here). It %s:", f.noun(), n, f.verb())
 	}
-	return fmt.Sprintf("This writ holds %d signatures (not verified here). It orders:", signatures)
 }
 
-func (a *app) writePAE(path string, raw []byte, u *signedop.Unverified, out string) error {
-	pae, err := signedop.PAEOf(raw)
+func (a *app) writePAE(path string, f *signedFile, out string) error {
+	pae, err := signedop.PAEOf(f.raw)
 	if err != nil {
 		return err
 	}
 	if err := writeNew(out, pae, 0o600); err != nil {
 		return err
 	}
-	res := cosignResult{File: path, NonceShort: u.Nonce().Short(), SHA256: u.Digest(), Signatures: len(u.Signatures()), PAE: out}
+	res := cosignResult{File: path, NonceShort: f.nonce().Short(), SHA256: f.digest(), Signatures: len(f.signatures()), PAE: out}
 	return a.show(res, func(w io.Writer) {
-		fmt.Fprintf(w, "%s: the bytes to sign.\nNext: ssh-keygen -Y sign -n %s -f KEY %s\n      writ cosign %s --attach %s.sig --key-pub KEY.pub\n",
-			out, signedop.SSHNamespace, out, path, out)
+		fmt.Fprintf(w, "%s: the bytes to sign.\n%s", out, signElsewhere(f.namespace(), out, path))
 	})
+}
+
+// signElsewhere says how a signature is made by OpenSSH, and added.
+func signElsewhere(namespace, pae, file string) string {
+	return fmt.Sprintf("Next: ssh-keygen -Y sign -n %s -f KEY %s\n      writ cosign %s --attach %s.sig --key-pub KEY.pub\n", namespace, pae, file, pae)
 }
 
 // addSignature signs after consent, or attaches what was signed elsewhere.

@@ -28,7 +28,7 @@ func describe(w io.Writer, d signedop.Document, now time.Time) {
 	row("Requested by", "%s", d.RequestedBy)
 	row("Signed as", "%s", d.Role)
 	row("For", "%s (agent/ledger)", d.Audience)
-	row("Valid", "%s", validity(d, now))
+	row("Valid", "%s", validity(d.NotBefore, d.ExpiresAt, now))
 }
 
 // showOrder puts an order before a person's eyes: on standard error, as
@@ -121,16 +121,16 @@ func listOrNone(items []string) string {
 func isTrue(b *bool) bool { return b != nil && *b }
 
 // validity says when a document counts, and how that stands to now.
-func validity(d signedop.Document, now time.Time) string {
-	s := fmt.Sprintf("%s to %s UTC (%s)", d.NotBefore.UTC().Format(time.DateTime), d.ExpiresAt.UTC().Format(time.DateTime),
-		plainDuration(d.ExpiresAt.Sub(d.NotBefore)))
+func validity(notBefore, expiresAt, now time.Time) string {
+	s := fmt.Sprintf("%s to %s UTC (%s)", notBefore.UTC().Format(time.DateTime), expiresAt.UTC().Format(time.DateTime),
+		plainDuration(expiresAt.Sub(notBefore)))
 	switch {
-	case now.Before(d.NotBefore):
-		s += fmt.Sprintf(", begins in %s", plainDuration(d.NotBefore.Sub(now)))
-	case !now.Before(d.ExpiresAt):
-		s += fmt.Sprintf(", EXPIRED %s ago", plainDuration(now.Sub(d.ExpiresAt)))
+	case now.Before(notBefore):
+		s += fmt.Sprintf(", begins in %s", plainDuration(notBefore.Sub(now)))
+	case !now.Before(expiresAt):
+		s += fmt.Sprintf(", EXPIRED %s ago", plainDuration(now.Sub(expiresAt)))
 	default:
-		s += fmt.Sprintf(", %s left", plainDuration(d.ExpiresAt.Sub(now)))
+		s += fmt.Sprintf(", %s left", plainDuration(expiresAt.Sub(now)))
 	}
 	return s
 }

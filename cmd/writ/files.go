@@ -30,15 +30,14 @@ func readBounded(path string, limit int64) ([]byte, error) {
 
 // readWrit reads a writ's bytes and parses them.
 func readWrit(path string) ([]byte, *signedop.Unverified, error) {
-	raw, err := readBounded(path, signedop.MaxEnvelopeBytes)
+	f, err := readSigned(path)
 	if err != nil {
 		return nil, nil, err
 	}
-	u, err := signedop.Parse(raw)
-	if err != nil {
-		return nil, nil, fmt.Errorf("read writ %s: %w", path, err)
+	if f.order == nil {
+		return nil, nil, fmt.Errorf("read writ %s: it is a resolution, which orders nothing: writ recovery resolve hands it in", path)
 	}
-	return raw, u, nil
+	return f.raw, f.order, nil
 }
 
 // writeNew makes a file that must not exist yet. The name stands for the whole

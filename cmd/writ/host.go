@@ -12,16 +12,30 @@ import (
 // nothing. A nil logger discards.
 func (c *config) openHost(log *slog.Logger) (*proxmox.Host, error) {
 	p := c.Host.Proxmox
-	sec := []byte(p.Secret)
-	if p.TokenSecretFile != "" {
-		var err error
-		if sec, err = readSecretFile(p.TokenSecretFile); err != nil {
-			return nil, fmt.Errorf("host.proxmox.token_secret_file: %w", err)
-		}
+	tokenSecret, err := secretFrom("host.proxmox.token_secret_file", p.TokenSecretFile, p.Secret)
+	if err != nil {
+		return nil, err
+	}
+	password, err := secretFrom("host.proxmox.password_file", p.PasswordFile, p.Password)
+	if err != nil {
+		return nil, err
 	}
 	return proxmox.New(proxmox.Config{
-		BaseURL: p.URL, Nodes: p.Nodes, TokenID: p.TokenID, Secret: proxmox.Secret(sec),
+		BaseURL: p.URL, Nodes: p.Nodes, TokenID: p.TokenID, Secret: tokenSecret,
+		ServiceUser: p.User, ServicePassword: password, AttemptRole: p.AttemptRole, AttemptLease: time.Duration(p.AttemptLease),
 		CAFile: p.CAFile, Fingerprints: p.Fingerprints,
 		PollTimeout: time.Duration(p.Timeouts.Poll), LaunchTimeout: time.Duration(p.Timeouts.Launch),
 	}, log)
+}
+
+// secretFrom reads the file that a key names, if it names one.
+func secretFrom(key, path string, given secret) (proxmox.Secret, error) {
+	if path == "" {
+		return proxmox.Secret(given), nil
+	}
+	sec, err := readSecretFile(path)
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", key, err)
+	}
+	return proxmox.Secret(sec), nil
 }

@@ -17,15 +17,19 @@ type inspectFlags struct{ policy, at, audience string }
 
 // An inspection is what inspect tells programs.
 type inspection struct {
-	File     string            `json:"file"`
-	Verified bool              `json:"verified"` // by a policy, apart from what the host says
-	Document signedop.Document `json:"document"`
-	SHA256   op.Digest         `json:"document_sha256"`
-	Bytes    int               `json:"bytes"`
-	Warning  string            `json:"warning,omitempty"`
+	File     string `json:"file"`
+	Verified bool   `json:"verified"` // by a policy, apart from what the host or the op's stream says
+	// One of the two, as the file holds a writ or a resolution.
+	Document   *signedop.Document   `json:"document,omitempty"`
+	Resolution *signedop.Resolution `json:"resolution,omitempty"`
+	SHA256     op.Digest            `json:"document_sha256"`
+	Bytes      int                  `json:"bytes"`
+	Warning    string               `json:"warning,omitempty"`
 
 	Signatures []signatureView `json:"signatures"`
 	Decision   *decisionView   `json:"decision,omitempty"`
+
+	of *signedFile
 }
 
 // A signatureView is one signature; all but the key only with a policy.
@@ -51,16 +55,17 @@ const notVerified = "NOT VERIFIED: anyone can have written this. Check it with -
 func newInspectCmd(a *app) *cobra.Command {
 	var f inspectFlags
 	cmd := &cobra.Command{
-		Use:   "inspect FILE.writ",
-		Short: "Show what a writ orders and who signed it",
-		Long: `Shows everything in a writ, whole nonce included: who knows the nonce of a writ
-that has not run yet should be somebody who may submit it.
+		Use:   "inspect FILE",
+		Short: "Show what a writ orders, or a resolution claims, and who signed it",
+		Long: `Shows everything in a writ or a resolution, whole nonce included: who knows the
+nonce of a writ that has not run yet should be somebody who may submit it.
 
 Without --policy nothing is verified. With it, the signatures are checked and the
 gate is asked as the service would ask it, but for what only the host can tell:
-whether the guest is in scope and still the one that was signed for. A writ that
-would be refused ends with exit code 1.`,
-		Args: oneArg("the writ's file"),
+whether the guest is in scope and still the one that was signed for. Of a resolution
+it is the op's stream that can't be told: whether the op still stands as its signers
+saw it. What would be refused ends with exit code 1.`,
+		Args: oneArg("the file of a writ or a resolution"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if with := given(cmd, "at", "audience"); len(with) > 0 && f.policy == "" {
 				return usagef("%s goes with --policy only: without it nothing is verified", with[0])
@@ -83,19 +88,25 @@ func (a *app) inspect(path string, f inspectFlags) error {
 			return err
 		}
 	}
-	raw, u, err := readWrit(path)
+	file, err := readSigned(path)
 	if err != nil {
 		return err
 	}
 	v := inspection{
-		File: path, Document: u.UnverifiedDocument(), SHA256: u.Digest(), Bytes: len(raw), Warning: notVerified,
-		Signatures: []signatureView{},
+		File: path, SHA256: file.digest(), Bytes: len(file.raw), Warning: notVerified, Signatures: []signatureView{}, of: file,
 	}
-	for _, s := range u.Signatures() {
+	if file.order != nil {
+		d := file.order.UnverifiedDocument()
+		v.Document = &d
+	} else {
+		r := file.resolution.UnverifiedResolution()
+		v.Resolution = &r
+	}
+	for _, s := range file.signatures() {
 		v.Signatures = append(v.Signatures, signatureView{Key: s.KeyID})
 	}
 	if f.policy != "" {
-		if err := v.verify(now, u, f); err != nil {
+		if err := v.verify(now, f); err != nil {
 			return err
 		}
 	}
@@ -109,7 +120,7 @@ func (a *app) inspect(path string, f inspectFlags) error {
 }
 
 // verify asks the gate, and tells of each signature what became of it.
-func (v *inspection) verify(now time.Time, u *signedop.Unverified, f inspectFlags) error {
+func (v *inspection) verify(now time.Time, f inspectFlags) error {
 	file, err := readPolicyFile(f.policy)
 	if err != nil {
 		return err
@@ -120,22 +131,27 @@ func (v *inspection) verify(now time.Time, u *signedop.Unverified, f inspectFlag
 	}
 	audience := f.audience
 	if audience == "" {
-		audience = v.Document.Audience
+		audience = v.of.terms().audience
 	}
 	agent, ledger, ok := strings.Cut(audience, "/")
 	if !ok {
 		return usagef("--audience: %q is not agent/ledger, as writ init printed it", audience)
 	}
 	site := gate.Site{Agent: agent, Ledger: ledger}
-	authentic, refusal := gate.Authenticate(now, policy, site, gate.Submission{Intent: v.Document.Intent(), Envelope: u.Raw()})
-	v.Decision = &decisionView{
-		At: now, Policy: f.policy, Accepted: authentic != nil, Reason: refusal.Reason, Detail: refusal.Detail, Audience: f.audience,
+	v.Decision = &decisionView{At: now, Policy: f.policy, Audience: f.audience}
+	if v.of.order != nil {
+		authentic, refusal := gate.Authenticate(now, policy, site, gate.Submission{Intent: v.Document.Intent(), Envelope: v.of.raw})
+		v.Verified, v.Decision.Reason, v.Decision.Detail = authentic != nil, refusal.Reason, refusal.Detail
+	} else if d := gate.Resolve(now, policy, site, v.of.raw); d.Allowed() {
+		v.Verified = true
+	} else {
+		v.Decision.Reason, v.Decision.Detail = d.Reason, d.Detail
 	}
-	v.Verified = authentic != nil
+	v.Decision.Accepted = v.Verified
 	if v.Verified {
 		v.Warning = ""
 	}
-	v.Signatures = signatureViews(now, policy.Document(), u, v.Document)
+	v.Signatures = signatureViews(now, policy.Document(), v.of)
 	return nil
 }
 
@@ -143,9 +159,9 @@ func (v inspection) text(w io.Writer, now time.Time) {
 	if v.Warning != "" && v.Decision == nil {
 		fmt.Fprintf(w, "%s\n\n", v.Warning)
 	}
-	fmt.Fprintf(w, "%s orders:\n\n", v.File)
-	describe(w, v.Document, now)
-	fmt.Fprintf(w, "  %-13s %s\n  %-13s %s\n", "Nonce", string(v.Document.Nonce), "SHA-256", v.SHA256)
+	fmt.Fprintf(w, "%s %s:\n\n", v.File, v.of.verb())
+	v.of.describe(w, now)
+	fmt.Fprintf(w, "  %-13s %s\n  %-13s %s\n", "Nonce", string(v.of.nonce()), "SHA-256", v.SHA256)
 	if len(v.Signatures) == 0 {
 		fmt.Fprint(w, "\nSignatures: none\n")
 	} else {
@@ -165,8 +181,11 @@ func (v inspection) text(w io.Writer, now time.Time) {
 	switch {
 	case d == nil:
 	case d.Accepted:
-		fmt.Fprintf(w, "\nVerified by %s as of %s: ACCEPTED, provided that the host shows the guest in the role's scope and as expected above.\n",
-			d.Policy, d.At.Format(time.RFC3339))
+		provided := "the host shows the guest in the role's scope and as expected above"
+		if v.Resolution != nil {
+			provided = fmt.Sprintf("the op is still in attempt %d, and event %d its newest", v.Resolution.Attempt, v.Resolution.Revision)
+		}
+		fmt.Fprintf(w, "\nVerified by %s as of %s: ACCEPTED, provided that %s.\n", d.Policy, d.At.Format(time.RFC3339), provided)
 		if d.Audience == "" {
 			fmt.Fprintf(w, "Not compared: the audience; give --audience to be sure it is for your ledger.\n")
 		}

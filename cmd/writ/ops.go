@@ -82,20 +82,36 @@ const minPrefix = 8
 
 // findNonce completes the beginning of a nonce of an op in flight.
 func (c *client) findNonce(ctx context.Context, given string) (op.Nonce, error) {
+	return completeNonce(given, func() ([]string, error) {
+		list, err := c.inFlight(ctx)
+		if err != nil {
+			return nil, err
+		}
+		nonces := make([]string, len(list.Ops))
+		for i, o := range list.Ops {
+			nonces[i] = o.Nonce
+		}
+		return nonces, nil
+	})
+}
+
+// completeNonce gives a nonce for what a person typed: whole, or the beginning
+// of one of those in flight, for which alone they are listed.
+func completeNonce(given string, inFlight func() ([]string, error)) (op.Nonce, error) {
 	given = strings.TrimSuffix(given, "…")
 	if n, err := op.ParseNonce(given); err == nil {
 		return n, nil
 	} else if len(given) < minPrefix || len(given) >= op.MinNonceDigits || strings.Trim(given, "0123456789abcdef") != "" {
 		return "", usagef("%w; of an op in flight, the first %d digits or more are enough", err, minPrefix)
 	}
-	list, err := c.inFlight(ctx)
+	nonces, err := inFlight()
 	if err != nil {
 		return "", err
 	}
 	var found []op.Nonce
-	for _, o := range list.Ops {
-		if strings.HasPrefix(o.Nonce, given) {
-			found = append(found, op.Nonce(o.Nonce))
+	for _, n := range nonces {
+		if strings.HasPrefix(n, given) {
+			found = append(found, op.Nonce(n))
 		}
 	}
 	switch len(found) {
@@ -124,17 +140,17 @@ func listText(w io.Writer, list httpapi.InFlight, now time.Time) {
 		if o.Corrupt != "" {
 			state = "corrupt"
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", op.Nonce(o.Nonce).Short(), o.Class, targetText(o), state,
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", op.Nonce(o.Nonce).Short(), o.Class, targetText(o.Target), state,
 			now.Sub(o.Since).Round(time.Second), o.Why)
 	}
 	_ = t.Flush()
 }
 
-func targetText(o httpapi.OpItem) string {
-	if g := o.Target.Guest; g != nil {
-		return fmt.Sprintf("%s %d on %s", g.Type, g.VMID, o.Target.Node)
+func targetText(t httpapi.Target) string {
+	if g := t.Guest; g != nil {
+		return fmt.Sprintf("%s %d on %s", g.Type, g.VMID, t.Node)
 	}
-	return o.Target.Node
+	return t.Node
 }
 
 func opText(w io.Writer, o httpapi.Op) {
@@ -148,8 +164,8 @@ func opText(w io.Writer, o httpapi.Op) {
 	row("nonce", o.NonceShort)
 	row("state", fmt.Sprintf("%s since %s", o.State, o.Since.Format(time.RFC3339)))
 	row("what", o.Class)
-	if tg := o.Target; tg != nil && tg.Guest != nil {
-		row("target", fmt.Sprintf("%s %d on %s", tg.Guest.Type, tg.Guest.VMID, tg.Node))
+	if o.Target != nil {
+		row("target", targetText(*o.Target))
 	}
 	if o.Attempt > 0 {
 		row("op", fmt.Sprintf("%s, attempt %d", o.OpID, o.Attempt))
@@ -182,28 +198,40 @@ func eventText(e httpapi.Event) string {
 	}
 	switch ev := ev.(type) {
 	case *op.Started:
-		names := make([]string, len(ev.Signers))
-		for i, s := range ev.Signers {
-			names[i] = s.Person
-		}
 		return fmt.Sprintf("attempt %d claimed; signed by %s as %s under policy %d; submitted by %s",
-			ev.Attempt, strings.Join(names, ", "), ev.Role, ev.PolicySerial, ev.SubmittedBy)
+			ev.Attempt, signersText(ev.Signers), ev.Role, ev.PolicySerial, ev.SubmittedBy)
 	case *op.Launching:
 		return fmt.Sprintf("about to send %s %s to %s as %s", ev.Request.Method, requestText(ev.Request), ev.Node, ev.Credential)
 	case *op.TaskRunning:
-		return "the host took it: " + ev.UPID
+		return runningText(ev)
 	case *op.Succeeded:
 		text := fmt.Sprintf("done (%s): %s", ev.ExitStatus, strings.Join(ev.Evidence.Reasons, "; "))
 		if len(ev.Residue) > 0 {
 			text += "; left behind: " + strings.Join(ev.Residue, ", ")
 		}
-		return text
+		return text + resolvedText(ev.Resolution)
 	case *op.Failed:
-		return fmt.Sprintf("%s, effect %s: %s", ev.Kind, ev.Effect, ev.Message)
+		return fmt.Sprintf("%s, effect %s: %s", ev.Kind, ev.Effect, ev.Message) + resolvedText(ev.Resolution)
 	case *op.Voided:
 		return fmt.Sprintf("taken back by %s: %s", ev.VoidedBy, ev.Reason)
 	}
 	return ""
+}
+
+func signersText(signers []op.Signer) string {
+	names := make([]string, len(signers))
+	for i, s := range signers {
+		names[i] = s.Person
+	}
+	return strings.Join(names, ", ")
+}
+
+// resolvedText says on whose word an op ended; empty if on the host's.
+func resolvedText(r *op.Resolved) string {
+	if r == nil {
+		return ""
+	}
+	return fmt.Sprintf("; on the word of %s as %s under policy %d", signersText(r.Signers), r.Role, r.PolicySerial)
 }
 
 func requestText(r op.Request) string {
@@ -211,4 +239,15 @@ func requestText(r op.Request) string {
 		return r.Path
 	}
 	return r.Path + "?" + r.Query
+}
+
+// runningText says how the op came to its task.
+func runningText(e *op.TaskRunning) string {
+	switch {
+	case e.UPID == "" && e.Adopted:
+		return "the host took it, on the word of those who settled it; no task of it is known"
+	case e.Adopted:
+		return "recovery found the host's task: " + e.UPID
+	}
+	return "the host took it: " + e.UPID
 }

@@ -71,6 +71,7 @@ type roleSummary struct {
 	RequesterCounts bool        `json:"requester_counts"`
 	FIDO            gate.FIDO   `json:"fido"`
 	MaxLifetime     string      `json:"max_lifetime"`
+	Resolve         bool        `json:"resolve"` // may settle ops, on every target
 	Allow           []gate.Rule `json:"allow"`
 }
 
@@ -130,7 +131,7 @@ func (s *policySummary) fill(now time.Time, doc gate.PolicyDocument) {
 		r := doc.Roles[name]
 		s.Roles = append(s.Roles, roleSummary{
 			Name: name, Quorum: r.Quorum, Holders: r.Holders, RequesterCounts: r.RequesterCounts, FIDO: r.FIDO,
-			MaxLifetime: r.MaxLifetime, Allow: r.Allow,
+			MaxLifetime: r.MaxLifetime, Resolve: r.Resolve, Allow: append([]gate.Rule{}, r.Allow...),
 		})
 	}
 	s.Benign = append(s.Benign, doc.Benign...)
@@ -170,8 +171,11 @@ func (s policySummary) text(w io.Writer, err error) {
 	}
 	_ = t.Flush() // to a buffer or a terminal
 	for _, r := range s.Roles {
-		fmt.Fprintf(w, "\nROLE %s: %d of %d people (%s)%s, writs of at most %s\n", r.Name, r.Quorum, len(r.Holders),
-			strings.Join(r.Holders, ", "), r.demands(), r.MaxLifetime)
+		fmt.Fprintf(w, "\nROLE %s: %d of %d people (%s)%s, %s of at most %s\n", r.Name, r.Quorum, len(r.Holders),
+			strings.Join(r.Holders, ", "), r.demands(), r.signs(), r.MaxLifetime)
+		if r.Resolve {
+			fmt.Fprint(w, "  - settles ops that the evidence does not decide, on every target\n")
+		}
 		for _, rule := range r.Allow {
 			fmt.Fprintf(w, "  - %s\n", ruleWords(rule))
 		}
@@ -202,6 +206,17 @@ func (r roleSummary) demands() string {
 		b.WriteString(", FIDO PIN")
 	}
 	return b.String()
+}
+
+// signs says what the role's holders sign.
+func (r roleSummary) signs() string {
+	switch {
+	case !r.Resolve:
+		return "writs"
+	case len(r.Allow) == 0:
+		return "resolutions"
+	}
+	return "writs and resolutions"
 }
 
 // ruleWords says what a rule allows.

@@ -32,10 +32,14 @@ type pvesimFlags struct {
 // simToken is the API token of the simulator's one user.
 const simToken = "writ@pve!writ" //nolint:gosec // its name, not its secret
 
+// simUser is the simulator's service user, for API tokens of each attempt's own.
+const simUser = "writ-launch@pve"
+
 // Files that a cluster leaves for its clients.
 const (
-	simSecretName = "pvesim-token-secret" //nolint:gosec // a file's name
-	simCAName     = "pvesim-ca.pem"
+	simSecretName   = "pvesim-token-secret" //nolint:gosec // a file's name
+	simPasswordName = "pvesim-password"     //nolint:gosec // a file's name
+	simCAName       = "pvesim-ca.pem"
 )
 
 // A simReady is what pvesim tells as soon as it answers.
@@ -45,6 +49,8 @@ type simReady struct {
 	Fingerprints map[string]string `json:"fingerprints,omitempty"`
 	TokenID      string            `json:"token_id"`
 	SecretFile   string            `json:"token_secret_file"`
+	User         string            `json:"user"`
+	PasswordFile string            `json:"password_file"`
 	CAFile       string            `json:"ca_file,omitempty"`
 	Guests       []simGuest        `json:"guests"`
 }
@@ -73,7 +79,7 @@ loopback.`,
 	}
 	fl := cmd.Flags()
 	fl.StringVar(&f.listen, "listen", "127.0.0.1:0", "address and port of the first node; port 0 takes a free one")
-	fl.StringVar(&f.dir, "dir", "", "folder for token secret and certificate authority (default: a new temporary one)")
+	fl.StringVar(&f.dir, "dir", "", "folder for token secret, password and certificate authority (default: a new temporary one)")
 	fl.StringSliceVar(&f.nodes, "nodes", []string{"pve1"}, "names of the nodes")
 	fl.BoolVar(&f.eachNode, "listen-each", false, "let every node listen, on the ports after the first or on free ones")
 	fl.IntVar(&f.guests, "guests", 3, "how many guests to begin with, from VMID 100 on, every third a container")
@@ -135,13 +141,16 @@ func (f pvesimFlags) start(dir string) (ready simReady, stop func() error, err e
 	}
 	ready = simReady{
 		URL: server.URL, URLs: server.URLs, Fingerprints: server.Fingerprints, TokenID: simToken,
-		SecretFile: filepath.Join(dir, simSecretName), Guests: []simGuest{},
+		SecretFile: filepath.Join(dir, simSecretName), User: simUser, PasswordFile: filepath.Join(dir, simPasswordName), Guests: []simGuest{},
 	}
 	secret, err := simAccess(sim)
 	if err != nil {
 		return ready, nil, err
 	}
 	if err := writeNew(ready.SecretFile, []byte(secret+"\n"), 0o600); err != nil {
+		return ready, nil, err
+	}
+	if err := writeNew(ready.PasswordFile, []byte(simServiceUser(sim)+"\n"), 0o600); err != nil {
 		return ready, nil, err
 	}
 	if len(server.CAPEM) > 0 {
@@ -175,6 +184,8 @@ func (r simReady) text(w io.Writer) {
 	row("ca_file", r.CAFile)
 	row("token_id", r.TokenID)
 	row("token_secret_file", r.SecretFile)
+	row("user", r.User)
+	row("password_file", r.PasswordFile)
 	fmt.Fprintln(w)
 	const shown = 10
 	for i, g := range r.Guests {
@@ -195,7 +206,7 @@ func simFolder(dir string) (string, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return "", fileError("make folder", dir, err)
 	}
-	for _, name := range []string{simSecretName, simCAName} {
+	for _, name := range []string{simSecretName, simPasswordName, simCAName} {
 		// Left from an earlier run; nothing else would be overwritten.
 		if err := os.Remove(filepath.Join(dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return "", fileError("replace", filepath.Join(dir, name), err)
@@ -223,6 +234,17 @@ func simAccess(sim *pvesim.Sim) (string, error) {
 	sim.AddUser(userid, "")
 	sim.Grant("/", userid, "Administrator", true)
 	return sim.AddToken(simToken, pvesim.Token{Comment: "writ"})
+}
+
+// simServiceUser makes the service user, with what it needs for guests and no
+// more, and gives its password.
+func simServiceUser(sim *pvesim.Sim) string {
+	password := string(drawNonce())
+	sim.AddRole("WritAttempt", "VM.Allocate")
+	sim.AddRole("WritService", "VM.Allocate", "VM.Config.Options")
+	sim.AddUser(simUser, password)
+	sim.Grant("/vms", simUser, "WritService", true)
+	return password
 }
 
 // seedGuests fills the cluster with stopped guests, as a homelab has them.

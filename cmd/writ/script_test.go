@@ -26,7 +26,8 @@ func TestMain(m *testing.M) {
 //
 //	cluster [guests]     start a simulated cluster with so many guests (3 if not
 //	                     said: qemu 100 web-1, qemu 101 db-2, lxc 102 cache-3) and
-//	                     set SIM_URL, SIM_TOKEN_ID, SIM_SECRET_FILE and SIM_CA_FILE
+//	                     set SIM_URL, SIM_TOKEN_ID, SIM_SECRET_FILE, SIM_USER,
+//	                     SIM_PASSWORD_FILE and SIM_CA_FILE
 //	jsonenv VAR FILE KEY set an environment variable to a member of a JSON object;
 //	                     FILE may be stdout
 func TestScript(t *testing.T) {
@@ -78,6 +79,8 @@ func scriptCluster(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Setenv("SIM_URL", ready.URL)
 	ts.Setenv("SIM_TOKEN_ID", ready.TokenID)
 	ts.Setenv("SIM_SECRET_FILE", ready.SecretFile)
+	ts.Setenv("SIM_USER", ready.User)
+	ts.Setenv("SIM_PASSWORD_FILE", ready.PasswordFile)
 	ts.Setenv("SIM_CA_FILE", ready.CAFile)
 }
 

@@ -38,8 +38,14 @@ SIGHUP reads the policy file again. If it can't be put in force, the policy in f
 before stays so, and the log says why. The first SIGINT or SIGTERM ends the service
 in order: nothing new is launched, what runs at the host runs on.
 
-This version can't yet find out after a crash what became of a request that was on
-its way, so it refuses any host but the simulator, writ pvesim.
+Whatever was in flight when it last ended is taken up first: the service asks the
+host what became of it, and launches nothing before all of it is taken up. A restart
+by itself launches nothing. What the host's evidence does not decide stays in the
+recovery queue for people (writ recovery).
+
+This version does not yet look at the host for signs that its ledger is an old copy,
+such as a restored backup, which would know fewer spent nonces than the truth. So it
+refuses any host but the simulator, writ pvesim.
 
 Each key of the configuration can also be given by an environment variable: WRIT_
 and the key in capitals, with _ for each dot.`,

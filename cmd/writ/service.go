@@ -54,7 +54,9 @@ type service struct {
 	api    *httpapi.API
 	server *http.Server
 	keys   *view
-	queue  *view
+	queue  *view // of what is inFlight
+
+	inFlight *recoveryqueue.Queue
 
 	failed   chan error
 	running  sync.WaitGroup // what startService started
@@ -81,7 +83,7 @@ func startService(ctx context.Context, o serviceOptions) (_ *service, err error)
 	if _, err := policy.compile(1); err != nil {
 		return nil, fmt.Errorf("policy can't be put in force:\n%w", err)
 	}
-	for _, step := range []func(context.Context) error{s.openHost, s.openStore, s.startEngine, s.startViews, s.startHTTP} {
+	for _, step := range []func(context.Context) error{s.openHost, s.openStore, s.startViews, s.startEngine, s.startHTTP} {
 		if err := step(ctx); err != nil {
 			return nil, err
 		}
@@ -98,7 +100,16 @@ func (s *service) openHost(ctx context.Context) error {
 		return err
 	}
 	s.undo = append(s.undo, func() error { s.host.Close(); return nil })
+	s.opts.Log.Info("requests to the host are sent", "credentials", string(s.host.Mode()), "as", s.sender())
 	return nil
+}
+
+// sender is as whom destructive requests are sent.
+func (s *service) sender() string {
+	if s.host.Mode() == proxmox.ModeAttempt {
+		return s.opts.Config.Host.Proxmox.User
+	}
+	return s.host.Credential()
 }
 
 func (s *service) openStore(context.Context) error {
@@ -131,10 +142,30 @@ func (s *service) startEngine(ctx context.Context) error {
 	s.engine, err = engine.New(ctx, engine.Config{
 		Identity: who, Store: s.Store, Policies: s.book, Host: s.host,
 		Executors: map[op.Class]engine.Executor{op.GuestDestroy: s.host.GuestDestroy()},
-		Clock:     systemClock{}, Draw: drawClaim, Log: s.opts.Log,
+		Clock:     systemClock{}, Draw: drawClaim, Log: s.opts.Log, Pending: s.pending,
 		Pace: s.opts.Pace, Queue: s.opts.Config.Limits.Queue, Parallel: s.opts.Config.Limits.Parallel,
 	})
 	return err
+}
+
+// pending lists the ops that are in flight on record. The first list is of all
+// that were when the service started: the view was not caught up before. One
+// that is corrupt is not recovered; the queue shows it to people.
+func (s *service) pending(ctx context.Context) ([]op.Nonce, error) {
+	if err := s.queue.runner.WaitCaughtUp(ctx); err != nil {
+		return nil, err
+	}
+	items, err := s.inFlight.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var nonces []op.Nonce
+	for _, it := range items {
+		if it.Corrupt == "" && it.Nonce != "" {
+			nonces = append(nonces, it.Nonce)
+		}
+	}
+	return nonces, nil
 }
 
 // ReloadPolicy reads the policy file again and puts it in force. After an
@@ -174,7 +205,10 @@ func (s *service) startViews(ctx context.Context) error {
 	if s.keys, err = s.startView(ctx, store, "appliedkeys", func(v projections.ViewStore) projections.Projection { return appliedkeys.New(v) }); err != nil {
 		return err
 	}
-	s.queue, err = s.startView(ctx, store, "recoveryqueue", func(v projections.ViewStore) projections.Projection { return recoveryqueue.New(v) })
+	s.queue, err = s.startView(ctx, store, "recoveryqueue", func(v projections.ViewStore) projections.Projection {
+		s.inFlight = recoveryqueue.New(v)
+		return s.inFlight
+	})
 	return err
 }
 
@@ -184,13 +218,9 @@ func (s *service) startHTTP(ctx context.Context) error {
 	for _, t := range c.Tokens {
 		tokens = append(tokens, c.token(t))
 	}
-	queue, ok := s.queue.projection.(*recoveryqueue.Queue)
-	if !ok {
-		return errors.New("writ: internal error: the queue's view is of another projection")
-	}
 	var err error
 	s.api, err = httpapi.New(httpapi.Config{
-		Engine: s.engine, Ledger: s.Store, StoreName: storeName, Queue: queue, QueueLag: s.queue.runner.Lag,
+		Engine: s.engine, Ledger: s.Store, StoreName: storeName, Queue: s.inFlight, QueueLag: s.queue.runner.Lag,
 		Tokens: tokens, Log: s.opts.Log, Now: systemClock{}.Now, Version: s.opts.Version,
 		Ready: []httpapi.Check{
 			{Name: "policy", Test: func(ctx context.Context) error { _, err := s.book.Current(ctx); return err }},

@@ -1,6 +1,9 @@
 package main
 
 import (
+	"context"
+	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -20,6 +23,8 @@ import (
 //	await FILE REGEXP    wait until a file is there and its text matches
 //	hangup               send SIGHUP to what runs in the background
 //	grepenv VAR FILE RE  set an environment variable to what the first group matches
+//	sim METHOD PATH FILE send the simulator's own interface, below /sim, a file
+//	eventually RE CMD... run a command again and again until its output matches
 func TestServiceScript(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 filepath.Join("testdata", "service"),
@@ -27,10 +32,12 @@ func TestServiceScript(t *testing.T) {
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"cluster": scriptCluster,
-			"await":   scriptAwait,
-			"hangup":  scriptHangup,
-			"grepenv": scriptGrepEnv,
+			"cluster":    scriptCluster,
+			"await":      scriptAwait,
+			"hangup":     scriptHangup,
+			"grepenv":    scriptGrepEnv,
+			"sim":        scriptSim,
+			"eventually": scriptEventually,
 		},
 	})
 }
@@ -72,4 +79,42 @@ func scriptGrepEnv(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("%s does not match %s", args[1], args[2])
 	}
 	ts.Setenv(args[0], strings.TrimSpace(m[1]))
+}
+
+func scriptSim(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: sim METHOD PATH FILE")
+	}
+	client, err := simClient(&proxmoxConfig{CAFile: ts.Getenv("SIM_CA_FILE")})
+	ts.Check(err)
+	req, err := http.NewRequestWithContext(context.Background(), args[0], ts.Getenv("SIM_URL")+"/sim"+args[1], strings.NewReader(ts.ReadFile(args[2])))
+	ts.Check(err)
+	resp, err := client.Do(req)
+	ts.Check(err)
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(resp.Body)
+	ts.Check(err)
+	if resp.StatusCode > 299 {
+		ts.Fatalf("%s %s: %s %s", args[0], args[1], resp.Status, answer)
+	}
+}
+
+// scriptEventually asks again and again: another process has to get there.
+func scriptEventually(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: eventually REGEXP COMMAND...")
+	}
+	re := regexp.MustCompile("(?m)" + args[0])
+	tick := time.NewTicker(250 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(time.Minute); ; <-tick.C {
+		err := ts.Exec(args[1], args[2:]...)
+		out := ts.ReadFile("stdout")
+		if err == nil && re.MatchString(out) {
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("%q never came to match %s: %v\n%s", args[1:], args[0], err, out)
+		}
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
+	"encoding/json"
 	"encoding/pem"
 	"io"
 	"log/slog"
@@ -17,9 +18,13 @@ import (
 	"testing"
 	"time"
 
+	"writ/adapters/httpapi"
 	"writ/adapters/pebblestore"
 	"writ/adapters/pvesim"
+	"writ/domain/engine"
 	"writ/domain/gate"
+	"writ/domain/op"
+	"writ/projections/viewtest"
 )
 
 // newServiceConfig gives the configuration of a fresh ledger on a simulated
@@ -207,5 +212,55 @@ func selfSigned(t *testing.T) tlsFiles {
 	return tlsFiles{
 		CertFile: writeFile(t, "cert.pem", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert}))),
 		KeyFile:  writeFile(t, "key.pem", string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))),
+	}
+}
+
+// What a service before left in flight is taken up by the next start, and what
+// nobody can understand stops nothing else.
+func TestAStartTakesUpWhatWasInFlight(t *testing.T) {
+	c := newServiceConfig(t)
+	store, err := pebblestore.Open(c.Store.Embedded.Path, pebblestore.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	claimed, corrupt := viewtest.NewStory(t, store, viewtest.Nonce(1)), viewtest.NewStory(t, store, viewtest.Nonce(2))
+	claimed.Started()
+	corrupt.Started()
+	corrupt.Write("OpTeleported", []byte(`{}`))
+	if err := store.Close(); err != nil {
+		t.Fatal(err)
+	}
+
+	s, err := start(t, c, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stop(t, s)
+	select {
+	case <-s.engine.Surveyed():
+	case <-t.Context().Done():
+		t.Fatal("what was in flight was never taken up")
+	}
+	if a := s.engine.Wait(t.Context(), claimed.Op.Nonce); a.Outcome != engine.Failed || a.Failure.Kind != op.KindInterrupted || a.Failure.Effect != op.EffectNone {
+		t.Errorf("only claimed: got %+v, want it failed, interrupted, without effect", a)
+	}
+	var list httpapi.Recovery
+	for {
+		var out, errs strings.Builder
+		if code := run(t.Context(), []string{"--json", "recovery", "ls", "--url", s.URL}, strings.NewReader(""), &out, &errs); code != 0 {
+			t.Fatalf("recovery ls: exit code %d: %s", code, errs.String())
+		}
+		if err := json.Unmarshal([]byte(out.String()), &list); err != nil {
+			t.Fatal(err)
+		}
+		if len(list.Ops) == 1 {
+			break
+		}
+	}
+	if it := list.Ops[0]; it.Nonce != string(corrupt.Op.Nonce) || it.Corrupt == "" || it.Revision != nil {
+		t.Errorf("recovery: got %+v, want the corrupt op alone, with nothing to sign", it)
+	}
+	if left := s.engine.Left(); len(left) != 0 {
+		t.Errorf("left in flight: got %+v, want none", left)
 	}
 }

@@ -18,10 +18,11 @@ type signFlags struct {
 	qemu, lxc                                        int
 	purge, force                                     bool
 	purgeGiven, forceGiven                           bool
-	nonce, notBefore, expiresAt                      string
-	validFor                                         time.Duration
+	nonce                                            string
 	out, pae                                         string
 	unsigned, yes, strict                            bool
+
+	validity validityFlags
 
 	key    signerFlags
 	expect expectFlags
@@ -92,9 +93,7 @@ func (f *signFlags) register(cmd *cobra.Command) {
 	fl.StringVar(&f.role, "role", "operator", "the role in which you sign, as named in the policy")
 	fl.StringVar(&f.requestedBy, "requested-by", "", "the person who asked for it (required)")
 	fl.StringVar(&f.reason, "reason", "", "why, in one line, for the record (required)")
-	fl.DurationVar(&f.validFor, "valid-for", time.Hour, "how long it may be used, from now or --not-before on")
-	fl.StringVar(&f.notBefore, "not-before", "", "when it begins to count, such as 2026-11-23T09:00:00Z (default: now)")
-	fl.StringVar(&f.expiresAt, "expires-at", "", "when it stops to count, in place of --valid-for")
+	f.validity.register(cmd)
 	fl.StringVar(&f.nonce, "nonce", "", "the op's identity, 32 to 128 hex digits (default: 128 random bits)")
 	fl.StringVarP(&f.out, "out", "o", "", "file for the writ (default: CLASS-VMID-NONCE.writ in this folder)")
 	fl.BoolVar(&f.unsigned, "unsigned", false, "make it without a signature, for signing elsewhere")
@@ -232,6 +231,5 @@ func (r signResult) text(w io.Writer) {
 		fmt.Fprintf(w, "Next: writ cosign %s --key FILE, or --pae FILE for the bytes to sign elsewhere\n", r.File)
 		return
 	}
-	fmt.Fprintf(w, "Next: ssh-keygen -Y sign -n %s -f KEY %s\n      writ cosign %s --attach %s.sig --key-pub KEY.pub\n",
-		signedop.SSHNamespace, r.PAE, r.File, r.PAE)
+	fmt.Fprint(w, signElsewhere(signedop.SSHNamespace, r.PAE, r.File))
 }

@@ -209,13 +209,13 @@ func checkAgreement(t *testing.T, name string, now time.Time, policy *gate.Polic
 	if err != nil {
 		t.Fatal(err)
 	}
-	u, err := signedop.Parse(raw)
+	file, err := parseSigned(raw)
 	if err != nil {
 		t.Fatal(err)
 	}
 	authentic, refusal := gate.Authenticate(now, policy, gate.Site{Agent: "lab", Ledger: "3f9c2ab41d6e4a70"}, gate.Submission{Intent: d.Intent(), Envelope: raw})
 	var people []string
-	views := signatureViews(now, policy.Document(), u, d)
+	views := signatureViews(now, policy.Document(), file)
 	for _, v := range views {
 		if *v.Counts == (v.Note != "") {
 			t.Errorf("%s: %+v: a signature counts, or there is a note why not", name, v)

@@ -12,7 +12,7 @@ import (
 // signatureViews tells of each signature whose it is and whether it counts in
 // the document's role. It is for people: what decides is the gate, which was
 // asked before.
-func signatureViews(now time.Time, policy gate.PolicyDocument, u *signedop.Unverified, d signedop.Document) []signatureView {
+func signatureViews(now time.Time, policy gate.PolicyDocument, f *signedFile) []signatureView {
 	enrolled := make(map[string]enrolledKey)
 	var trusted []signedop.Key
 	for person, p := range policy.People {
@@ -23,7 +23,7 @@ func signatureViews(now time.Time, policy gate.PolicyDocument, u *signedop.Unver
 			}
 		}
 	}
-	_, outcomes := u.Verify(trusted)
+	said, outcomes := f.terms(), f.outcomes(trusted)
 	views := make([]signatureView, 0, len(outcomes))
 	counted := make(map[string]bool)
 	for _, o := range outcomes {
@@ -33,7 +33,7 @@ func signatureViews(now time.Time, policy gate.PolicyDocument, u *signedop.Unver
 		case o.Result != signedop.Valid:
 			s.Note = o.Why
 		default:
-			s.Note = whyNot(now, policy.Roles[d.Role], d, e, o)
+			s.Note = whyNot(now, policy.Roles[said.role], said, e, o)
 			if s.Note == "" && counted[e.person] {
 				s.Note = e.person + " has signed already and counts once"
 			}
@@ -62,14 +62,14 @@ func parseEnrolled(k gate.Key) (signedop.Key, bool) {
 }
 
 // whyNot tells why a valid signature does not count; empty if it does.
-func whyNot(now time.Time, role gate.Role, d signedop.Document, e enrolledKey, o signedop.Outcome) string {
+func whyNot(now time.Time, role gate.Role, said terms, e enrolledKey, o signedop.Outcome) string {
 	if state := keyState(now, e.key); state != "" {
 		return e.person + "'s key " + state
 	}
 	switch {
 	case !slices.Contains(role.Holders, e.person):
-		return e.person + " does not hold the role " + d.Role
-	case !role.RequesterCounts && strings.EqualFold(e.person, d.RequestedBy):
+		return e.person + " does not hold the role " + said.role
+	case !role.RequesterCounts && strings.EqualFold(e.person, said.requestedBy):
 		return e.person + " is the requester, who does not count in this role"
 	case role.FIDO.Touch && !o.Touched:
 		return e.person + " signed without a FIDO touch, which the role requires"

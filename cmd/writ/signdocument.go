@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"writ/domain/op"
 	"writ/domain/signedop"
 )
@@ -27,7 +29,8 @@ func (f signFlags) document(now time.Time) (signedop.Document, error) {
 	if f.forceGiven {
 		d.Params.Force = &f.force
 	}
-	if err := f.times(now, &d); err != nil {
+	var err error
+	if d.NotBefore, d.ExpiresAt, err = f.validity.times(now); err != nil {
 		return signedop.Document{}, err
 	}
 	if f.nonce == "" {
@@ -42,23 +45,35 @@ func (f signFlags) document(now time.Time) (signedop.Document, error) {
 	return d, nil
 }
 
-func (f signFlags) times(now time.Time, d *signedop.Document) error {
-	d.NotBefore = now.UTC().Truncate(time.Second)
-	var err error
+// validityFlags say when a document counts.
+type validityFlags struct {
+	notBefore, expiresAt string
+	validFor             time.Duration
+}
+
+func (f *validityFlags) register(cmd *cobra.Command) {
+	fl := cmd.Flags()
+	fl.DurationVar(&f.validFor, "valid-for", time.Hour, "how long it may be used, from now or --not-before on")
+	fl.StringVar(&f.notBefore, "not-before", "", "when it begins to count, such as 2026-11-23T09:00:00Z (default: now)")
+	fl.StringVar(&f.expiresAt, "expires-at", "", "when it stops to count, in place of --valid-for")
+}
+
+// times gives not_before and expires_at.
+func (f validityFlags) times(now time.Time) (notBefore, expiresAt time.Time, err error) {
+	notBefore = now.UTC().Truncate(time.Second)
 	if f.notBefore != "" {
-		if d.NotBefore, err = parseTime("--not-before", f.notBefore); err != nil {
-			return err
+		if notBefore, err = parseTime("--not-before", f.notBefore); err != nil {
+			return notBefore, expiresAt, err
 		}
 	}
 	if f.expiresAt != "" {
-		d.ExpiresAt, err = parseTime("--expires-at", f.expiresAt)
-		return err
+		expiresAt, err = parseTime("--expires-at", f.expiresAt)
+		return notBefore, expiresAt, err
 	}
 	if f.validFor < time.Second {
-		return usagef("--valid-for: %s is less than a second", f.validFor)
+		return notBefore, expiresAt, usagef("--valid-for: %s is less than a second", f.validFor)
 	}
-	d.ExpiresAt = d.NotBefore.Add(f.validFor.Truncate(time.Second))
-	return nil
+	return notBefore, notBefore.Add(f.validFor.Truncate(time.Second)), nil
 }
 
 // parseTime reads a time as people write it in documents.

@@ -19,9 +19,10 @@ import (
 	"time"
 )
 
-// This version can't yet find out after a crash what became of a request that
-// was on its way. Until it can, it must not be let near guests that somebody
-// would miss: serve acts on the simulator alone.
+// This version does not yet look at the host for signs that its ledger is an
+// old copy, which knows fewer spent nonces than the truth. Until it does, it
+// must not be let near guests that somebody would miss: serve acts on the
+// simulator alone.
 
 const simCheckTime = 10 * time.Second
 
@@ -38,7 +39,7 @@ func requireSimulator(ctx context.Context, c *proxmoxConfig) error {
 	bases := append([]string{c.URL}, slices.Sorted(maps.Values(c.Nodes))...)
 	for _, base := range bases {
 		if err := askSimulator(ctx, client, base); err != nil {
-			return fmt.Errorf("host %s is not known to be the simulator (%w): this version can't recover ops after a crash yet, "+
+			return fmt.Errorf("host %s is not known to be the simulator (%w): this version does not yet tell by the host whether its ledger is an old copy, "+
 				"so it acts on writ pvesim alone and on no real cluster", base, err)
 		}
 	}

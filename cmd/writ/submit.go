@@ -47,7 +47,7 @@ Exit codes:
   1  it could not be delivered, or the service is at fault
   2  the command line is wrong
   3  it is on record and under way, and was not at its end when the wait was over
-  4  indeterminate: it may have taken effect; a person must look
+  4  indeterminate: it may have taken effect; a person must look (writ recovery ls)
   5  refused: the gate's reason is shown, or the writ is malformed, or its nonce spent
   6  the target is not as the writ expects it; nothing was done
   7  the host refused, or its task failed; the effect is shown

@@ -10,10 +10,7 @@ import (
 )
 
 // A view is a projection that is kept up to date in a folder of its own.
-type view struct {
-	projection projections.Projection
-	runner     *projections.Runner
-}
+type view struct{ runner *projections.Runner }
 
 // startView feeds one of the views until ctx ends.
 func (s *service) startView(ctx context.Context, store *pebbleviews.Store, name string, make func(projections.ViewStore) projections.Projection) (*view, error) {
@@ -21,8 +18,7 @@ func (s *service) startView(ctx context.Context, store *pebbleviews.Store, name 
 	if err != nil {
 		return nil, err
 	}
-	v := &view{projection: make(in)}
-	v.runner = projections.New(s.Store, storeName, in, v.projection, s.opts.Log)
+	v := &view{projections.New(s.Store, storeName, in, make(in), s.opts.Log)}
 	s.running.Go(func() {
 		// Only what no repetition can mend ends it. A view that was built from
 		// more than this ledger holds may mean that this ledger is an old copy,

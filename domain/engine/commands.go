@@ -75,7 +75,10 @@ type (
 
 	// TakeTask puts on record that a task is this attempt's, if it is nobody's
 	// yet. Answer: TaskTaken.
-	TakeTask struct{ UPID, OpID string }
+	TakeTask struct {
+		UPID, OpID string
+		Target     op.Target
+	}
 
 	// RaiseFence makes it impossible for a late request to take effect.
 	// Answer: Fenced.

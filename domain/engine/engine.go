@@ -152,7 +152,14 @@ func (e *Engine) RunSignedJob(ctx context.Context, sub Submission) Answer {
 	case <-l.accepted:
 		return l.acceptance
 	case <-l.done:
-		return l.answer
+		select {
+		case <-l.accepted:
+			// It ended as fast as it was claimed. What came of it is told by
+			// Wait, which knows the record; the job may have lost it to others.
+			return l.acceptance
+		default:
+			return l.answer
+		}
 	case <-ctx.Done():
 		return Answer{Outcome: Unavailable, Detail: "the caller left before the claim was certain; deliver the same writ again"}
 	}

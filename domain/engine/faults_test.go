@@ -220,7 +220,7 @@ func TestJobUnderRandomResults(t *testing.T) {
 	if testing.Short() {
 		runs = 300
 	}
-	for seed := range uint64(runs) { //nolint:gosec // a small number
+	for seed := range uint64(runs) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		d := order(web3())
 		sub := signed(t, d)

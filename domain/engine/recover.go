@@ -54,7 +54,7 @@ func (j *Job) onTasksFound(now time.Time, in TasksFound) Command {
 		}
 		// With a shared credential two ops can have started tasks that look
 		// alike. Whoever first puts this UPID on record has it.
-		return j.to(phaseTake, TakeTask{UPID: j.found, OpID: j.op.OpID})
+		return j.to(phaseTake, TakeTask{UPID: j.found, OpID: j.op.OpID, Target: j.op.Started.Target})
 	case len(s.UPIDs) > 1:
 		return j.indeterminate(fmt.Sprintf("%d tasks of the host can be this attempt's: %s", len(s.UPIDs), list(lines(s.UPIDs))))
 	case j.fence != nil:
@@ -70,9 +70,9 @@ func (j *Job) onTasksFound(now time.Time, in TasksFound) Command {
 func (j *Job) onTaskTaken(now time.Time, in TaskTaken) Command {
 	switch {
 	case in.Err != nil:
-		return j.pause(j.pace.AppendRetry, j.pace.AppendRetryMax, TakeTask{UPID: j.found, OpID: j.op.OpID})
+		return j.pause(j.pace.AppendRetry, j.pace.AppendRetryMax, TakeTask{UPID: j.found, OpID: j.op.OpID, Target: j.op.Started.Target})
 	case !in.Ours:
-		return j.indeterminate(fmt.Sprintf("the task %s that was found belongs to another op", j.found))
+		return j.indeterminate(fmt.Sprintf("the task %s that was found belongs to another op, or can be that of one on the same target which people settled", j.found))
 	}
 	return j.adopt(now)
 }

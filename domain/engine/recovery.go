@@ -296,22 +296,38 @@ func (e *Engine) takeTask(ctx context.Context, c TakeTask) TaskTaken {
 }
 
 // hasTask tells whether a task is on record as that of another attempt, by its
-// own launch. On one target attempts follow one another closely, by less than
-// clocks can be trusted: the task of the one before can look like this one's.
-// The whole ledger is read; that takes its time, but is needed rarely.
+// own launch, or can be that of one that people settled before its task was
+// known. On one target attempts follow one another closely, by less than clocks
+// can be trusted, and a late request starts its task late: that of one before
+// can look like this one's. The whole ledger is read; that takes its time, but
+// is needed rarely.
 func (e *Engine) hasTask(ctx context.Context, c TakeTask) (bool, error) {
+	known := make(map[string]bool) // ids of attempts whose task is on record
 	for rec, err := range e.cfg.Store.ReadAll(ctx, eventstore.Cursor{}, eventstore.Filter{StreamPrefixes: []string{op.StreamPrefix}}) {
 		if err != nil {
 			return false, err
 		}
-		if rec.Type != op.TypeTaskRunning {
+		if rec.Type == op.TypeStarted || rec.Type == op.TypeLaunching || rec.Type == op.TypeVoided {
 			continue
 		}
 		ev, err := op.Decode(rec.Type, rec.Data)
 		if err != nil {
 			continue // a corrupt stream stops its own op only
 		}
-		if running, ok := ev.(*op.TaskRunning); ok && running.UPID == c.UPID && running.OpID != c.OpID {
+		h := op.HeaderOf(ev)
+		settled := false
+		switch ev := ev.(type) {
+		case *op.TaskRunning:
+			if ev.UPID == c.UPID && h.OpID != c.OpID {
+				return true, nil
+			}
+			known[h.OpID] = ev.UPID != ""
+		case *op.Failed:
+			settled = ev.Resolution != nil
+		case *op.Succeeded:
+			settled = ev.Resolution != nil
+		}
+		if settled && !known[h.OpID] && h.Target.Key() == c.Target.Key() {
 			return true, nil
 		}
 	}

@@ -19,6 +19,8 @@ import (
 // or was signed over an older state of the op, if the op has ended or is being
 // worked on, or if it says that there was no effect while a request or task of
 // the attempt may still have one: that word would let the same writ run again.
+// Until what was in flight at the start is taken up it answers Unavailable,
+// having settled nothing.
 func (e *Engine) Resolve(ctx context.Context, raw []byte, caller string) Answer {
 	if !e.begin() {
 		return Answer{Outcome: Unavailable, Detail: "the service is stopping; nothing was settled"}
@@ -39,7 +41,7 @@ func (e *Engine) Resolve(ctx context.Context, raw []byte, caller string) Answer 
 	now := e.cfg.Clock.Now()
 	d := gate.Resolve(now, policy, e.cfg.Identity.Site, raw)
 	if !d.Allowed() {
-		return e.refuseResolution(now, d, raw, caller)
+		return e.refuseResolution(now, d, raw, caller) //nolint:contextcheck // recorded whether the caller stays or not
 	}
 	doc := d.Verified.Resolution()
 	if !e.holdAlone(doc.Nonce) {
@@ -57,7 +59,7 @@ func (e *Engine) Resolve(ctx context.Context, raw []byte, caller string) Answer 
 }
 
 func (e *Engine) refuseResolution(now time.Time, d gate.ResolutionDecision, raw []byte, caller string) Answer {
-	_ = e.recordRefusal(op.Refused{ //nolint:errcheck // logged where it happens; the refusal stands
+	_ = e.recordRefusal(op.Refused{ // logged where it happens; the refusal stands
 		Agent: e.cfg.Identity.Site.Agent, Instance: e.cfg.Identity.Instance, At: now.UTC(),
 		Reason: string(d.Reason), Detail: text("resolution: " + d.Detail), EnvelopeSHA256: op.DigestOf(raw),
 		SubmittedBy: brief(caller), PolicySerial: d.PolicySerial,

@@ -110,7 +110,7 @@ func (e *Engine) end(l *liveJob) {
 	}
 	if c := l.job.contest; c != nil {
 		// For the rest of this process: nobody follows that task.
-		e.turns.block(o.Started.Target.Key(), o.Nonce, fmt.Sprintf(
+		e.turns.block(l.job.sub.Intent.Target.Key(), o.Nonce, fmt.Sprintf(
 			"op %s on it is contested: a task of the host for it may be at work. Look at %s, then start the service again", c.OpID, c.UPID))
 	}
 	if l.turn != nil {

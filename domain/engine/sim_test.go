@@ -237,10 +237,28 @@ func (s *sim) checkLaunch(r *simRequest) string {
 		case other.l.OpID == r.l.OpID:
 			return fmt.Sprintf("op %s launched twice", r.l.OpID)
 		case mayAct && other.l.Target.Guest.VMID == r.l.Target.Guest.VMID && !s.settled[other.l.OpID] && !s.fenced(other):
-			return fmt.Sprintf("op %s launched while the request of %s may act (state %d)", r.l.OpID, other.l.OpID, other.state)
+			return fmt.Sprintf("op %s launched while the request of %s may act (state %d), which is on record as %s", r.l.OpID, other.l.OpID, other.state, s.standing(other))
 		}
 	}
 	return ""
+}
+
+// settledOn tells whether people settled an op on a target by their word: from
+// then on its request may act beside those of others.
+func (s *sim) settledOn(t op.Target) bool {
+	return slices.ContainsFunc(s.sim.requests, func(r *simRequest) bool { return s.settled[r.l.OpID] && r.l.Target.Key() == t.Key() })
+}
+
+// standing tells how the op of a request stands on record.
+func (s *sim) standing(r *simRequest) string {
+	o, err := engine.LoadOp(context.Background(), s.memory, ledger, r.l.Nonce)
+	switch {
+	case err != nil:
+		return err.Error()
+	case o.Failed != nil:
+		return fmt.Sprintf("attempt %d, %s, kind %s: %s", o.Attempt, o.State, o.Failed.Kind, o.Failed.Message)
+	}
+	return fmt.Sprintf("attempt %d, %s", o.Attempt, o.State)
 }
 
 // fenced tells whether a request on its way can't begin on the guest that it
@@ -265,7 +283,7 @@ func (s *sim) checkEffect(r *simRequest) string {
 		return fmt.Sprintf("op %s had an effect when attempt %d was begun", r.l.OpID, o.Attempt)
 	case o.State == op.StateFailedClean && !s.settled[o.OpID]:
 		return fmt.Sprintf("op %s had an effect when it was on record as %s, kind %s (%s)", r.l.OpID, o.State, o.Failed.Kind, o.Failed.Message)
-	case r.victim != r.l.Observed.SMBIOSUUID && !s.by[r.l.Observed.SMBIOSUUID] && !s.settled[r.l.OpID]:
+	case r.victim != r.l.Observed.SMBIOSUUID && !s.by[r.l.Observed.SMBIOSUUID] && !s.settledOn(r.l.Target):
 		return fmt.Sprintf("op %s hit guest %s, it was for %s, which nobody but the service destroyed", r.l.OpID, r.victim, r.l.Observed.SMBIOSUUID)
 	}
 	return ""

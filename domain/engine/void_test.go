@@ -71,7 +71,7 @@ func TestVoidAgainstDelivery(t *testing.T) {
 			wg.Go(func() { voided = w.engine.Void(context.Background(), d.Nonce, "alice", "changed my mind") })
 			wg.Wait()
 			effects := w.host.effects[d.Nonce]
-			switch voided.Outcome {
+			switch voided.Outcome { //nolint:exhaustive // voided or not
 			case engine.Voided:
 				if effects != 0 || ran.Outcome != engine.RefusedByGate {
 					t.Fatalf("voided, yet it had %d effects and was answered %s", effects, ran.Outcome)
