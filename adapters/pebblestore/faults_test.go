@@ -131,8 +131,9 @@ func TestEveryWriteAndSyncFails(t *testing.T) {
 			if stays {
 				first += step / 2
 			}
-			failures := 0
+			failures, tries := 0, 0
 			for n := first; ; n += step {
+				tries++
 				disk := vfs.NewCrashableMem()
 				inject := &nth{n: n, stays: stays}
 				inject.enabled.Store(true)
@@ -167,10 +168,9 @@ func TestEveryWriteAndSyncFails(t *testing.T) {
 					break // the script has fewer changes than n
 				}
 			}
-			if failures < 20 {
-				t.Errorf("got %d failures, want that most changes of the disk matter", failures)
+			if tries < 10 || failures < tries/2 {
+				t.Errorf("%d of %d changes failed an append, want that most changes of the disk matter", failures, tries)
 			}
-			t.Logf("%d failures", failures)
 		})
 	}
 }
