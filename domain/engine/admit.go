@@ -154,12 +154,16 @@ func (j *Job) unavailable(format string, err error) Command {
 // saw. If this line's append is lost, somebody else has the op and nothing of
 // ours is on record; if its outcome is unknown, it is repeated until it isn't.
 func (j *Job) onReserved(now time.Time, in Reserved) Command {
+	if in.Closed != "" {
+		return j.unavailable("no claim is taken: %v", errors.New(in.Closed))
+	}
 	if !in.OK {
 		return j.finish(Answer{
 			Outcome: QueueFull, Nonce: j.unverified.Nonce(), State: j.op.State,
 			Detail: "the queue is full; nothing was done, deliver the same writ again later",
 		})
 	}
+	j.who.Epoch = in.Epoch
 	claim := j.draw()
 	h := j.header(now)
 	h.Nonce = j.unverified.Nonce()

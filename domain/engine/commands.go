@@ -27,8 +27,8 @@ type (
 	// RefusalRecorded.
 	RecordRefusal struct{ Refused op.Refused }
 
-	// Reserve takes a place in the bounded queue, kept until the job ends.
-	// Answer: Reserved.
+	// Reserve asks whether this instance takes claims now, and takes a place in
+	// the bounded queue, kept until the job ends. Answer: Reserved.
 	Reserve struct{}
 
 	// Append puts the record at the end of the op's stream, expecting exactly
@@ -41,7 +41,8 @@ type (
 	// AwaitTurn waits until no other op acts on the target, and holds it until
 	// the job ends. Answer: TurnCame.
 	AwaitTurn struct {
-		Key string
+		Key   string
+		Epoch uint64 // under which the op was claimed
 		// Recovering: the target is held, but no place among those that act.
 		Recovering bool
 	}
@@ -54,6 +55,7 @@ type (
 	Launch struct {
 		Attempt   Attempt
 		Announced *op.Launching
+		Epoch     uint64 // under which it was announced
 	}
 
 	// AskTask asks for a task's state. Answer: TaskAsked.
@@ -137,8 +139,13 @@ type (
 	// RefusalRecorded has Err set if the refusal may not be on record. It stands all
 	// the same.
 	RefusalRecorded struct{ Err error }
-	// Reserved is not OK if the queue is full.
-	Reserved struct{ OK bool }
+	// Reserved is not OK if the queue is full, or, Closed, if this instance
+	// takes no claims now, and why. The claim is made under Epoch.
+	Reserved struct {
+		OK     bool
+		Closed string
+		Epoch  uint64
+	}
 	// AppendDone is what became of an append.
 	AppendDone struct {
 		Outcome AppendOutcome
@@ -159,12 +166,12 @@ type (
 		NoExecutor bool
 		Err        error
 	}
-	// LaunchDone is as Executor.Launch answered; or, Stopping, nothing was sent
-	// and nothing will be.
+	// LaunchDone is as Executor.Launch answered; or, Withheld, nothing was sent
+	// and nothing will be, and why.
 	LaunchDone struct {
 		UPID     string
 		Err      error
-		Stopping bool
+		Withheld string
 	}
 	// TaskAsked has Err set if the host could not be asked. PrecedesEffect is the
 	// executor's word on the exit status.
@@ -194,8 +201,9 @@ type (
 		Fence Fence
 		Err   error
 	}
-	// Paused means that the time has passed.
-	Paused struct{}
+	// Paused means that the time has passed; or, Wanted, that a person is about
+	// to settle the op, and recovery should let go of it.
+	Paused struct{ Wanted bool }
 )
 
 func (OpRead) result()          {}

@@ -41,31 +41,6 @@ func TestFiftyDeliveriesAtOnce(t *testing.T) {
 	})
 }
 
-// Two services over one ledger, both given every order: each runs once.
-func TestTwoServicesOverOneLedger(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
-		other := newWorldOver(w, "node-b")
-		docs := manyOrders(t, w, 40)
-		var wg sync.WaitGroup
-		for _, d := range docs {
-			for _, x := range []*world{w, other} {
-				wg.Go(func() {
-					if a := x.runToEnd(signed(t, d)); a.Outcome != engine.Succeeded && a.Outcome != engine.AlreadyApplied {
-						t.Errorf("%s: got %s (%s)", d.Nonce.Short(), a.Outcome, a.Detail)
-					}
-				})
-			}
-		}
-		wg.Wait()
-		for _, d := range docs {
-			if n := w.host.effects[d.Nonce]; n != 1 {
-				t.Errorf("effects of %s: got %d, want 1", d.Nonce.Short(), n)
-			}
-		}
-	})
-}
-
 func TestOneOpAtATimePerTarget(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)

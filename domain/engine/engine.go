@@ -53,6 +53,17 @@ type Config struct {
 	// AppendTimeout bounds one append; 0 means 10 s. What happens after it is
 	// of unknown outcome and is repeated.
 	AppendTimeout time.Duration
+
+	// Lease is for how long another instance that leads must not have been
+	// heard of before this one takes over. 0 means that nobody else can use
+	// the store: this one takes over at once, and for good.
+	Lease time.Duration
+	// OnLead is called each time this instance has taken over, before it
+	// recovers or launches anything, and again until it succeeds.
+	OnLead func(context.Context) error
+	// Guard shows whether this is the newest copy of the ledger, and whether
+	// the clock can be believed.
+	Guard Guard
 }
 
 // An Engine runs ops until it is stopped. Its methods may be called
@@ -65,8 +76,9 @@ type Engine struct {
 	// stopping ends waiting for turns; running ends everything but a request
 	// under way.
 	stopping, running context.Context //nolint:containedctx // the life of the engine, not of a call
-	stop, halt        context.CancelFunc
+	stop, kill        context.CancelFunc
 	jobs              sync.WaitGroup
+	askers            chan struct{} // one for each recovery that may ask the host at a time
 
 	mu     sync.Mutex // guards what follows
 	queued int
@@ -74,11 +86,20 @@ type Engine struct {
 	// left are the ops that a job of this process had to leave in flight, with
 	// what it knew when it did.
 	left   map[op.Nonce]leftOp
-	held   map[op.Nonce]int // ops that jobs of this process hold, live or about to be
+	held   map[op.Nonce]int                // ops that jobs of this process hold, live or about to be
+	wanted map[op.Nonce]int                // ops that people are about to settle
+	yields map[op.Nonce]context.CancelFunc // asks the recovery of an op to let go of it
 	closed bool
-	halted error // why nothing is launched any more
-
-	surveyed chan struct{} // closed when what was in flight at the start is taken up
+	halts  map[haltCause]error // why nothing is launched
+	term   *term               // nil while another instance leads
+	// surveyed is closed when what was in flight at the beginning of the
+	// present term, or else of the next one, is taken up.
+	surveyed chan struct{}
+	led      chan struct{} // closed when there is a term
+	standing bool          // by, for another instance that leads
+	floor    time.Time     // no time is told that is earlier
+	newest   Mark          // of what this process knows to be on record
+	noted    Mark          // the newest one that the witness has
 }
 
 // New gives an engine that is ready to run. Stop must be called.
@@ -88,10 +109,8 @@ func New(ctx context.Context, cfg Config) (*Engine, error) {
 		return nil, errors.New("engine: store, policies, host, clock, draw and log are required")
 	case cfg.Queue < 0 || cfg.Parallel < 0:
 		return nil, fmt.Errorf("engine: queue %d and parallel %d must not be negative", cfg.Queue, cfg.Parallel)
-	case cfg.Identity.Site.Agent == "" || cfg.Identity.Instance == "":
-		return nil, errors.New("engine: agent and instance must have names")
-	case cfg.Identity.Site.Ledger != string(cfg.Store.LedgerID()):
-		return nil, fmt.Errorf("engine: site is of ledger %q, the store holds %q", cfg.Identity.Site.Ledger, cfg.Store.LedgerID())
+	case cfg.Identity.Site.Agent == "" || cfg.Identity.Instance == "" || cfg.Identity.Site.Ledger == "":
+		return nil, errors.New("engine: agent, ledger and instance must have names")
 	}
 	if cfg.Pace == (Pace{}) {
 		cfg.Pace = DefaultPace()
@@ -108,23 +127,29 @@ func New(ctx context.Context, cfg Config) (*Engine, error) {
 	if cfg.AppendTimeout == 0 {
 		cfg.AppendTimeout = 10 * time.Second
 	}
+	cfg.Guard = cfg.Guard.withDefaults()
 	e := &Engine{
-		cfg:      cfg,
 		turns:    newTurns(cfg.Parallel),
-		refusals: newRefusals(cfg.Store, cfg.Identity),
 		live:     make(map[op.Nonce]*liveJob),
 		left:     make(map[op.Nonce]leftOp),
 		held:     make(map[op.Nonce]int),
+		wanted:   make(map[op.Nonce]int),
+		yields:   make(map[op.Nonce]context.CancelFunc),
+		halts:    make(map[haltCause]error),
+		askers:   make(chan struct{}, 2*cfg.Parallel),
 		surveyed: make(chan struct{}),
+		led:      make(chan struct{}),
+		standing: cfg.Lease > 0,
 	}
-	e.running, e.halt = context.WithCancel(context.WithoutCancel(ctx))
+	e.running, e.kill = context.WithCancel(context.WithoutCancel(ctx))
 	e.stopping, e.stop = context.WithCancel(e.running)
+	// After the two contexts, which it needs: the store as the engine uses it
+	// tells how far the ledger has come.
+	cfg.Store = witnessed{cfg.Store, e}
+	e.cfg = cfg
+	e.refusals = newRefusals(cfg.Store, cfg.Identity)
 	e.jobs.Go(e.flushRefusals)
-	if cfg.Pending == nil {
-		close(e.surveyed)
-	} else {
-		e.jobs.Go(e.recoverAll)
-	}
+	e.jobs.Go(e.leadOn)
 	return e, nil
 }
 
@@ -241,7 +266,7 @@ func (e *Engine) Stop(ctx context.Context) error {
 	e.closed = true
 	e.stop() // before recovery can pass over an op because the engine is closed
 	e.mu.Unlock()
-	defer e.halt()
+	defer e.kill()
 
 	ended := make(chan struct{})
 	go func() {
@@ -251,10 +276,12 @@ func (e *Engine) Stop(ctx context.Context) error {
 	select {
 	case <-ended:
 	case <-ctx.Done():
-		e.halt()
+		e.kill()
 		<-ended
 	}
 	e.flushCounts() //nolint:contextcheck // what was refused meanwhile is recorded even if the caller has no patience left
+	e.bow(ctx)      // last: whoever takes over finds nothing under way
+	e.keepMark()    //nolint:contextcheck // as above
 	return nil
 }
 
@@ -270,7 +297,7 @@ func (e *Engine) flushRefusals() {
 func (e *Engine) flushCounts() {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(e.running), e.cfg.AppendTimeout)
 	defer cancel()
-	if err := e.refusals.flush(ctx, e.cfg.Clock.Now()); err != nil {
+	if err := e.refusals.flush(ctx, e.now()); err != nil {
 		e.cfg.Log.Error("counts of refusals could not be recorded", "err", err)
 	}
 }

@@ -64,7 +64,7 @@ func newWorld(t *testing.T, opts ...option) *world {
 }
 
 // newWorldOver is another service over the ledger and the host of w.
-func newWorldOver(w *world, instance string) *world {
+func newWorldOver(w *world, instance string, opts ...option) *world {
 	w.t.Helper()
 	o := &world{
 		t: w.t, memory: w.memory, store: storetest.NewFaulty(w.memory), host: w.host, log: new(bytes.Buffer), who: w.who, drawn: 1 << 32,
@@ -74,7 +74,7 @@ func newWorldOver(w *world, instance string) *world {
 	if _, err := o.book.Enforce(context.Background(), policy(), op.Digest{}); err != nil {
 		w.t.Fatalf("enforce policy: %v", err)
 	}
-	o.start()
+	o.start(opts...)
 	return o
 }
 

@@ -45,7 +45,7 @@ func DefaultPace() Pace {
 type Identity struct {
 	Site     gate.Site
 	Instance string
-	Epoch    uint64
+	Epoch    uint64 // set by the engine, for each term anew
 }
 
 // phase is what a job waits for the result of.
@@ -103,6 +103,7 @@ type Job struct {
 	forgotten  bool
 	found      string // UPID of a task: answered to the launch, or found by recovery
 	fence      *Fence // once it is confirmed
+	unfenced   string // why it could not be, if it was tried before all else
 
 	phase   phase
 	pending *op.Record    // being appended
@@ -152,8 +153,11 @@ func (j *Job) Begin(now time.Time) Command {
 // Step takes the result of the last command and gives the next one.
 func (j *Job) Step(now time.Time, in Result) Command {
 	if j.waiting {
-		if _, ok := in.(Paused); ok {
+		if p, ok := in.(Paused); ok {
 			j.waiting = false
+			if p.Wanted && j.mayYield() {
+				return j.indeterminate("a person is settling it")
+			}
 			if j.phase == phaseLookTarget {
 				j.lookFrom = now
 			}
@@ -239,6 +243,12 @@ func (j *Job) to(p phase, c Command) Command {
 	return c
 }
 
+// mayYield tells whether the op may be let go of between two questions, for a
+// person to settle it: only in recovery, where whatever comes next finds out
+// from the record how far this job had come, and never while there is
+// something to be said that nobody else knows.
+func (j *Job) mayYield() bool { return j.recovering && j.contest == nil && j.phase != phaseContest }
+
 // pause lets time pass before a command is given again.
 func (j *Job) pause(first, most time.Duration, again Command) Command {
 	d := first
@@ -321,7 +331,7 @@ func (j *Job) onRecord(now time.Time) Command {
 	case phaseClaim:
 		// From here on the op is in flight, whatever happens.
 		j.claimed = true
-		return j.to(phaseTurn, AwaitTurn{Key: j.sub.Intent.Target.Key()})
+		return j.to(phaseTurn, AwaitTurn{Key: j.sub.Intent.Target.Key(), Epoch: j.who.Epoch})
 	case phaseAnnounce:
 		if j.tries > 0 {
 			return j.to(phaseReread, ReadOp{Nonce: j.op.Nonce})

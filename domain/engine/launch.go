@@ -118,7 +118,7 @@ func (j *Job) launch(now time.Time) Command {
 		return j.refuseLate(now, gate.Refuse(gate.Expired,
 			fmt.Sprintf("expires_at: %s passed before launch; nothing was sent", exp.Format(time.RFC3339))))
 	}
-	return j.to(phaseLaunch, Launch{Attempt: j.attempt(), Announced: j.op.Launching})
+	return j.to(phaseLaunch, Launch{Attempt: j.attempt(), Announced: j.op.Launching, Epoch: j.who.Epoch})
 }
 
 // lookAge is how long ago the last look at the target began, as its identity
@@ -135,8 +135,8 @@ func (j *Job) lookAge(now time.Time) time.Duration {
 
 func (j *Job) onLaunch(now time.Time, in LaunchDone) Command {
 	switch {
-	case in.Stopping:
-		return j.interrupted(now)
+	case in.Withheld != "":
+		return j.fail(now, op.KindInterrupted, op.EffectNone, in.Withheld+"; nothing was sent. Deliver the writ again", nil)
 	case in.Err == nil:
 		// The host has taken it. If this append is never made, recovery finds
 		// the task by what was announced.

@@ -21,11 +21,30 @@ type Lead struct {
 }
 
 // TakeOver makes this instance the one that launches, by appending at an exact
-// revision of the agent's stream. After an error it is not, as far as it
-// knows; a later TakeOver is safe.
+// revision of the agent's stream, whoever led before. After an error it is not,
+// as far as it knows; a later TakeOver is safe.
 func TakeOver(ctx context.Context, store eventstore.Store, who Identity, clock Clock) (*Lead, error) {
+	return takeOver(ctx, store, who, clock, func(uint64) error { return nil })
+}
+
+// TakeOverFrom is TakeOver from the one who led with an epoch, 0 for nobody. It
+// gives a *SupersededError, and this instance does not lead, if another one has
+// taken over since.
+func TakeOverFrom(ctx context.Context, store eventstore.Store, who Identity, clock Clock, epoch uint64) (*Lead, error) {
+	return takeOver(ctx, store, who, clock, func(newest uint64) error {
+		if newest != epoch {
+			return &SupersededError{Epoch: newest, Held: epoch}
+		}
+		return nil
+	})
+}
+
+func takeOver(ctx context.Context, store eventstore.Store, who Identity, clock Clock, may func(newest uint64) error) (*Lead, error) {
 	j := newJournal(store, op.AgentStream(who.Site.Agent))
 	revision, err := j.append(ctx, who.Site.Agent, op.TypeTookOver, func(revision uint64) ([]byte, error) {
+		if err := may(revision); err != nil {
+			return nil, err
+		}
 		return op.Marshal(op.TookOver{Agent: who.Site.Agent, Instance: who.Instance, Epoch: revision + 1, At: clock.Now().UTC()})
 	})
 	if err != nil {

@@ -57,15 +57,25 @@ func (j *Job) onTasksFound(now time.Time, in TasksFound) Command {
 		return j.to(phaseTake, TakeTask{UPID: j.found, OpID: j.op.OpID, Target: j.op.Started.Target})
 	case len(s.UPIDs) > 1:
 		return j.indeterminate(fmt.Sprintf("%d tasks of the host can be this attempt's: %s", len(s.UPIDs), list(lines(s.UPIDs))))
-	case j.fence != nil:
+	case j.fence != nil && (j.phase != phaseFind || !j.inherited() || j.tries+1 >= j.pace.FindTries):
 		return j.afterFence(s)
+	case j.fence == nil && j.unfenced == "" && j.inherited():
+		// Whoever announced it may only be paused, and go on at any time: the
+		// fence comes before everything that takes time.
+		return j.to(phaseFence, RaiseFence{Announced: j.op.Launching})
 	case j.tries+1 < j.pace.FindTries:
 		// A task can run for some seconds before it is listed.
 		return j.pause(j.pace.HostRetry, j.pace.HostRetryMax, FindTasks{Announced: j.op.Launching})
+	case j.unfenced != "":
+		return j.indeterminate(j.unfenced)
 	default:
 		return j.to(phaseFence, RaiseFence{Announced: j.op.Launching})
 	}
 }
+
+// inherited tells whether the request was announced under an earlier epoch, so
+// that its sender may be another instance, which is alive for all that is known.
+func (j *Job) inherited() bool { return j.op.Launching.Epoch != j.who.Epoch }
 
 func (j *Job) onTaskTaken(now time.Time, in TaskTaken) Command {
 	switch {
@@ -89,7 +99,14 @@ func (j *Job) onFenced(in Fenced) Command {
 	case in.Err != nil:
 		return j.askAgain("no task was found, and the fence could not be raised", in.Err, RaiseFence{Announced: j.op.Launching})
 	case !in.Fence.Confirmed:
-		return j.indeterminate("no task was found, and a late request can't be ruled out: " + sentence(lines(in.Fence.Reasons)))
+		why := "no task was found, and a late request can't be ruled out: " + sentence(lines(in.Fence.Reasons))
+		if !j.inherited() {
+			return j.indeterminate(why)
+		}
+		// The fence was tried before the host was given its time to list the
+		// task: that time is still due.
+		j.unfenced = why
+		return j.find()
 	}
 	j.fence = &in.Fence
 	return j.find()

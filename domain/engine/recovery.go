@@ -27,13 +27,17 @@ type leftOp struct {
 	target string    // blocked for its sake while its request may still act
 }
 
-// recoverAll settles what is in flight and held by nobody, on start and then
-// again and again.
-func (e *Engine) recoverAll() {
+// recoverAll settles what is in flight and held by nobody, when a term begins
+// and then again and again, until it is over.
+func (e *Engine) recoverAll(t *term) {
+	if e.cfg.Pending == nil {
+		close(t.surveyed)
+		return
+	}
 	var once sync.Once
 	for {
-		e.recoverPass(&once)
-		if e.cfg.Clock.Wait(e.stopping, e.cfg.RecoverEvery) != nil {
+		e.recoverPass(t, &once)
+		if e.cfg.Clock.Wait(t.ctx, e.cfg.RecoverEvery) != nil {
 			return
 		}
 	}
@@ -42,10 +46,10 @@ func (e *Engine) recoverAll() {
 // recoverPass takes up every op that is due. On the first pass it also waits
 // until each of them stands in line for its target, so that no later op can
 // get there before: from then on launches are let through.
-func (e *Engine) recoverPass(first *sync.Once) {
-	pending, err := e.cfg.Pending(e.stopping)
+func (e *Engine) recoverPass(t *term, first *sync.Once) {
+	pending, err := e.cfg.Pending(t.ctx)
 	if err != nil {
-		if e.stopping.Err() == nil {
+		if t.ctx.Err() == nil {
 			e.cfg.Log.Error("what is in flight could not be listed; nothing is launched until it can", "err", err)
 		}
 		return
@@ -53,21 +57,21 @@ func (e *Engine) recoverPass(first *sync.Once) {
 	e.forgetSettled(pending)
 	var inLine sync.WaitGroup
 	for _, n := range pending {
-		e.recoverOne(n, &inLine)
+		e.recoverOne(t, n, &inLine)
 	}
 	first.Do(func() {
 		inLine.Wait()
-		close(e.surveyed)
+		close(t.surveyed)
 	})
 }
 
 // recoverOne starts the recovery of an op, unless a job of this process holds
 // it, it rests, or the engine stops.
-func (e *Engine) recoverOne(n op.Nonce, inLine *sync.WaitGroup) {
+func (e *Engine) recoverOne(t *term, n op.Nonce, inLine *sync.WaitGroup) {
 	now := e.cfg.Clock.Now()
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if left, ok := e.left[n]; e.closed || e.held[n] > 0 || ok && now.Before(left.next) {
+	if left, ok := e.left[n]; e.closed || e.held[n] > 0 || e.wanted[n] > 0 || ok && now.Before(left.next) {
 		return
 	}
 	// Held from before the op is read, so that nobody settles it between the
@@ -80,28 +84,32 @@ func (e *Engine) recoverOne(n op.Nonce, inLine *sync.WaitGroup) {
 		defer e.jobs.Done()
 		defer queued()
 		defer e.release(n)
-		e.recoverOp(n, queued)
+		e.recoverOp(t, n, queued)
 	}()
 }
 
-func (e *Engine) recoverOp(n op.Nonce, queued func()) {
+func (e *Engine) recoverOp(t *term, n op.Nonce, queued func()) {
 	o, err := e.readInFlight(n)
 	if err != nil {
-		e.cfg.Log.Error("an op in flight could not be read", "nonce", n.Short(), "err", shown(n, err))
+		if e.stopping.Err() == nil {
+			e.setAside(&o, err)
+		}
 		return
 	}
 	if !o.State.InFlight() {
 		e.settled(&o)
 		return
 	}
-	if e.liveElsewhere(&o) {
+	if e.liveElsewhere(t, &o) || t.ctx.Err() != nil {
 		return
 	}
-	e.run(e.running, &liveJob{
-		job:      NewRecovery(e.cfg.Identity, e.cfg.Pace, o),
+	l := &liveJob{
+		job:      NewRecovery(e.identity(t), e.cfg.Pace, o),
 		accepted: make(chan struct{}), done: make(chan struct{}),
 		queued: queued,
-	})
+	}
+	defer e.yieldable(l, n)()
+	e.run(e.running, l)
 }
 
 // readInFlight reads an op until the store answers: as long as its target is
@@ -127,16 +135,32 @@ func (e *Engine) readInFlight(n op.Nonce) (op.Op, error) {
 //
 // Before the survey's end no job can be past its claim: one that holds an op
 // which is further has lost its own claim and will let go.
-func (e *Engine) liveElsewhere(o *op.Op) bool {
+func (e *Engine) liveElsewhere(t *term, o *op.Op) bool {
 	surveyed := false
 	select {
-	case <-e.surveyed:
+	case <-t.surveyed:
 		surveyed = true
 	default:
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.held[o.Nonce] > 1 && (surveyed || o.State == op.StateStarted)
+}
+
+// setAside leaves an op alone whose stream can't be read as an op: it stops
+// nobody but itself. But if it may have sent something, its target is kept from
+// all others, as that of any op whose request may still act.
+func (e *Engine) setAside(o *op.Op, err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if _, known := e.left[o.Nonce]; !known {
+		e.cfg.Log.Error("ALARM: an op in flight can't be read as one; it is left as it is", "nonce", o.Nonce.Short(), "err", shown(o.Nonce, err))
+	}
+	target := ""
+	if o.Started != nil {
+		target = o.Started.Target.Key()
+	}
+	e.leaveOp(o.Nonce, target, Answer{Outcome: Corrupt, Nonce: o.Nonce, Detail: shown(o.Nonce, err), Since: o.Since}, target != "")
 }
 
 // release gives up the hold on an op.
@@ -148,10 +172,10 @@ func (e *Engine) release(n op.Nonce) {
 	}
 }
 
-// leave notes that a job had to leave its op in flight. While its request may
+// leaveOp notes that a job had to leave its op in flight. While its request may
 // still act, no other op may use the target: it could free a VMID, and the
 // late request would hit whoever gets it next. Called with the lock held.
-func (e *Engine) leave(n op.Nonce, target string, a Answer, mayStillAct bool) {
+func (e *Engine) leaveOp(n op.Nonce, target string, a Answer, mayStillAct bool) {
 	left := e.left[n]
 	left.answer = a
 	left.tries++
@@ -162,7 +186,7 @@ func (e *Engine) leave(n op.Nonce, target string, a Answer, mayStillAct bool) {
 	left.next = e.cfg.Clock.Now().Add(rest)
 	left.target = target
 	if mayStillAct {
-		e.turns.block(target, n, fmt.Sprintf("op %s on it is indeterminate: its request or task may still act. Settle it first (writ recovery ls)", a.OpID))
+		e.turns.block(target, n, fmt.Sprintf("op %s on it is %s: its request or task may still act. Settle it first (writ recovery ls)", a.OpID, a.Outcome))
 	} else {
 		e.turns.unblock(target, n)
 	}
@@ -215,28 +239,14 @@ func (e *Engine) Left() []Answer {
 	return answers
 }
 
-// Surveyed is closed when everything that was in flight at the start has been
-// taken up: from then on ops are launched.
-func (e *Engine) Surveyed() <-chan struct{} { return e.surveyed }
-
-// haltLaunching stops all launching until a person has looked.
-func (e *Engine) haltLaunching(why error) {
-	e.mu.Lock()
-	first := e.halted == nil
-	if first {
-		e.halted = why
-	}
-	e.mu.Unlock()
-	if first {
-		e.cfg.Log.Error("ALARM: launching is stopped until a person has looked and the service is started again", "err", why)
-	}
-}
-
-// Halted says why nothing is launched any more; nil if that is not so.
-func (e *Engine) Halted() error {
+// Surveyed is closed when everything that was in flight at the beginning has
+// been taken up: from then on ops are launched. Where several instances share
+// the ledger, that is the beginning of this one's term, the present or, while
+// another one leads, the next.
+func (e *Engine) Surveyed() <-chan struct{} {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.halted
+	return e.surveyed
 }
 
 func (e *Engine) findTasks(ctx context.Context, c FindTasks) TasksFound {

@@ -28,27 +28,27 @@ func (e *Engine) Resolve(ctx context.Context, raw []byte, caller string) Answer 
 	defer e.jobs.Done()
 	ctx, cancel := e.whileRunning(ctx)
 	defer cancel()
-	select {
-	case <-e.surveyed:
-	default:
-		// To hold an op now would make the survey pass it over.
-		return Answer{Outcome: Unavailable, Detail: "the service is still taking up what is in flight; nothing was settled, hand the resolution in again"}
+	t := e.surveyedTerm()
+	if t == nil {
+		// To hold an op now would make the survey pass it over; and what
+		// another instance works on is settled there.
+		return Answer{Outcome: Unavailable, Detail: "this instance is still taking up what is in flight, or another one leads; nothing was settled, hand the resolution in again"}
 	}
 	policy, err := e.cfg.Policies.Current(ctx)
 	if err != nil {
 		return Answer{Outcome: Unavailable, Detail: "no policy can be applied: " + err.Error()}
 	}
-	now := e.cfg.Clock.Now()
+	now := e.now()
 	d := gate.Resolve(now, policy, e.cfg.Identity.Site, raw)
 	if !d.Allowed() {
 		return e.refuseResolution(now, d, raw, caller) //nolint:contextcheck // recorded whether the caller stays or not
 	}
 	doc := d.Verified.Resolution()
-	if !e.holdAlone(doc.Nonce) {
+	if !e.holdAlone(ctx, doc.Nonce) {
 		return Answer{Outcome: Conflict, Nonce: doc.Nonce, Detail: "the op is being worked on right now; look at it again and settle it then"}
 	}
 	defer e.release(doc.Nonce)
-	a := e.settle(ctx, now, doc, &op.Resolved{
+	a := e.settle(ctx, t, now, doc, &op.Resolved{
 		Envelope: raw, PayloadSHA256: d.Verified.Digest(), Signers: d.Signers, Role: d.Role, PolicySerial: d.PolicySerial, Reason: doc.Reason,
 	})
 	if a.Outcome == Succeeded || a.Outcome == Failed {
@@ -78,19 +78,8 @@ func (e *Engine) whileRunning(ctx context.Context) (context.Context, context.Can
 	}
 }
 
-// holdAlone holds an op if no job of this process does.
-func (e *Engine) holdAlone(n op.Nonce) bool {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.held[n] > 0 {
-		return false
-	}
-	e.held[n]++
-	return true
-}
-
 // settle puts the verdict on record, if it is about the op as it stands.
-func (e *Engine) settle(ctx context.Context, now time.Time, doc signedop.Resolution, r *op.Resolved) Answer {
+func (e *Engine) settle(ctx context.Context, t *term, now time.Time, doc signedop.Resolution, r *op.Resolved) Answer {
 	o, err := LoadOp(ctx, e.cfg.Store, e.cfg.Store.LedgerID(), doc.Nonce)
 	var corrupt *op.CorruptStreamError
 	switch {
@@ -112,48 +101,70 @@ func (e *Engine) settle(ctx context.Context, now time.Time, doc signedop.Resolut
 	case o.Tail.Next-1 != doc.Revision:
 		return conflict("revision: the resolution was signed at revision %d of the op's stream, it is at %d by now; look again and sign anew", doc.Revision, o.Tail.Next-1)
 	}
-	if doc.Effect == op.EffectNone {
-		if why := e.mayStillAct(ctx, &o); why != "" {
-			return conflict("effect: none can't be recorded while something of the attempt may still act: %s. Resolve it as unknown: the nonce stays spent, and a new writ can be signed", why)
-		}
+	why, active := e.mayStillAct(ctx, &o)
+	switch {
+	case active:
+		// Whatever is said about it now, it may not be so when it ends; and
+		// the next op on the target must not run beside it.
+		return conflict("the host is at work on it: %s. Wait for its end, or stop the task at the host; then look again and sign anew", why)
+	case why != "" && doc.Effect == op.EffectNone:
+		return conflict("effect: none can't be recorded while something of the attempt may still act: %s. Resolve it as unknown: the nonce stays spent, and a new writ can be signed", why)
+	case why != "":
+		// The people's word ends it. What may still act is fenced as far as
+		// that could be done.
+		e.cfg.Log.Warn("an op is settled while something of it may still act", "op_id", o.OpID, "why", why)
 	}
-	events := verdict(e.resolutionHeader(now, o), &o, doc, r)
+	events := verdict(e.resolutionHeader(t, now, o), &o, doc, r)
 	return e.appendVerdict(ctx, o, events)
 }
 
-// mayStillAct says what of the attempt can still have an effect; empty if it
-// is certain that nothing can.
-func (e *Engine) mayStillAct(ctx context.Context, o *op.Op) string {
+// mayStillAct says what of the attempt can still have an effect, after fencing
+// it; empty if it is certain that nothing can. Active: the host says that its
+// task is at work.
+func (e *Engine) mayStillAct(ctx context.Context, o *op.Op) (why string, active bool) {
 	if o.State == op.StateTaskRunning && o.Running.UPID != "" {
-		t, err := e.cfg.Host.Task(ctx, o.Running.UPID)
-		switch {
-		case err != nil:
-			return "the host could not be asked about its task: " + text(err.Error())
-		case t.Phase != TaskEnded:
-			return "its task has not ended for all the host knows"
-		}
-		return ""
+		return e.taskMayAct(ctx, o.Running.UPID)
 	}
 	f := e.raiseFence(ctx, RaiseFence{Announced: o.Launching})
+	s := e.findTasks(ctx, FindTasks{Announced: o.Launching})
+	if s.Err == nil && s.Search.Exact {
+		for _, upid := range s.Search.UPIDs {
+			if why, active := e.taskMayAct(ctx, upid); active {
+				return why, true
+			}
+		}
+	}
 	switch {
 	case f.Err != nil:
-		return "the fence could not be raised: " + text(f.Err.Error())
+		return "the fence could not be raised: " + text(f.Err.Error()), false
 	case !f.Fence.Confirmed:
-		return sentence(lines(f.Fence.Reasons))
-	}
-	s := e.findTasks(ctx, FindTasks{Announced: o.Launching})
-	switch {
+		return sentence(lines(f.Fence.Reasons)), false
 	case s.Err != nil:
-		return "the host could not be asked for its tasks: " + text(s.Err.Error())
+		return "the host could not be asked for its tasks: " + text(s.Err.Error()), false
 	case len(s.Search.UPIDs) > 0:
-		return "the host has a task that can be its own: " + list(lines(s.Search.UPIDs))
+		return "the host has a task that can be its own: " + list(lines(s.Search.UPIDs)), false
+	case !s.Search.Complete:
+		return "the host's history of tasks does not reach far enough: " + sentence(lines(s.Search.Reasons)), false
 	}
-	return ""
+	return "", false
 }
 
-func (e *Engine) resolutionHeader(now time.Time, o op.Op) op.Header {
-	h := o.Started.Header
-	h.Agent, h.Instance, h.Epoch = e.cfg.Identity.Site.Agent, e.cfg.Identity.Instance, e.cfg.Identity.Epoch
+func (e *Engine) taskMayAct(ctx context.Context, upid string) (why string, active bool) {
+	t, err := e.cfg.Host.Task(ctx, upid)
+	switch {
+	case err != nil:
+		return "the host could not be asked about its task: " + text(err.Error()), false
+	case t.Phase == TaskActive:
+		return "its task is running: " + text(upid), true
+	case t.Phase != TaskEnded:
+		return "its task has not ended for all the host knows", false
+	}
+	return "", false
+}
+
+func (e *Engine) resolutionHeader(t *term, now time.Time, o op.Op) op.Header {
+	h, who := o.Started.Header, e.identity(t)
+	h.Agent, h.Instance, h.Epoch = who.Site.Agent, who.Instance, who.Epoch
 	if h.At = now.UTC(); h.At.Before(o.Since) {
 		h.At = o.Since
 	}

@@ -17,10 +17,11 @@ type liveJob struct {
 	done       chan struct{} // closed when the job is over
 	answer     Answer        // set before done is closed
 
-	reserved bool     // holds a place in the queue
-	turn     *turn    // holds its target
-	holds    op.Nonce // counted among those held
-	queued   func()   // of a recovery: called once it stands in line
+	reserved bool            // holds a place in the queue
+	turn     *turn           // holds its target
+	holds    op.Nonce        // counted among those held
+	queued   func()          // of a recovery: called once it stands in line
+	wanted   context.Context //nolint:containedctx // of a recovery: ends when people want to settle the op
 }
 
 // run carries a job's commands out until it is over, or until the engine is
@@ -34,7 +35,7 @@ func (e *Engine) run(caller context.Context, l *liveJob) {
 	// A question before the claim must not hold up the end of the service: an
 	// op that nobody has claimed can be given up at any time.
 	defer context.AfterFunc(e.stopping, cancel)()
-	cmd := l.job.Begin(e.cfg.Clock.Now())
+	cmd := l.job.Begin(e.now())
 	for {
 		if f, ok := cmd.(Finish); ok {
 			l.answer = f.Answer
@@ -56,7 +57,7 @@ func (e *Engine) run(caller context.Context, l *liveJob) {
 			l.answer = stopped(l.job)
 			return
 		}
-		cmd = l.job.Step(e.cfg.Clock.Now(), res)
+		cmd = l.job.Step(e.now(), res)
 		if l.job.Claimed() {
 			e.accept(l)
 		}
@@ -101,7 +102,7 @@ func (e *Engine) end(l *liveJob) {
 		delete(e.live, o.Nonce)
 		if l.answer.Outcome == Indeterminate && o.Started != nil {
 			// Before the turn is given back: nobody may slip in between.
-			e.leave(o.Nonce, o.Started.Target.Key(), l.answer, l.job.mayStillAct())
+			e.leaveOp(o.Nonce, o.Started.Target.Key(), l.answer, l.job.mayStillAct())
 		}
 	}
 	e.mu.Unlock()
@@ -137,7 +138,7 @@ func (e *Engine) carryOut(ctx context.Context, l *liveJob, cmd Command) (res Res
 	case RecordRefusal:
 		return RefusalRecorded{Err: e.recordRefusal(c.Refused)}, false
 	case Reserve:
-		return Reserved{OK: e.reserve(l)}, false
+		return e.admit(ctx, l), false
 	case Append:
 		return e.append(c)
 	case AwaitTurn:
@@ -147,6 +148,7 @@ func (e *Engine) carryOut(ctx context.Context, l *liveJob, cmd Command) (res Res
 	case Launch:
 		return e.launch(c), false
 	case AskTask:
+		defer e.asking(l)()
 		t, err := e.cfg.Host.Task(ctx, c.UPID)
 		res := TaskAsked{Task: t, Err: err}
 		if x := e.cfg.Executors[c.Class]; x != nil && err == nil {
@@ -154,20 +156,20 @@ func (e *Engine) carryOut(ctx context.Context, l *liveJob, cmd Command) (res Res
 		}
 		return res, false
 	case ProbeHost:
+		defer e.asking(l)()
 		return e.probe(ctx, c), false
 	case FindTasks:
+		defer e.asking(l)()
 		return e.findTasks(ctx, c), false
 	case TakeTask:
 		return e.takeTask(ctx, c), false
 	case RaiseFence:
+		defer e.asking(l)()
 		return e.raiseFence(ctx, c), false
 	case RecordContested:
 		return RefusalRecorded{Err: e.recordContested(c.Contested)}, false
 	case Pause:
-		if e.cfg.Clock.Wait(ctx, c.For) != nil && e.running.Err() != nil {
-			return nil, true
-		}
-		return Paused{}, false
+		return e.pause(ctx, l, c)
 	}
 	panic("engine: internal error: unknown command")
 }
@@ -185,21 +187,42 @@ func (e *Engine) awaitTurn(l *liveJob, c AwaitTurn) TurnCame {
 		l.turn = e.turns.hold(e.stopping, c.Key, l.queued)
 		return TurnCame{Stopping: l.turn == nil}
 	}
+	t := e.termOf(c.Epoch)
+	if t == nil {
+		return TurnCame{Blocked: notLeading}
+	}
 	select {
-	case <-e.surveyed:
-	case <-e.stopping.Done():
-		return TurnCame{Stopping: true}
+	case <-t.surveyed:
+	case <-t.ctx.Done():
+		return t.overFor(e)
+	}
+	select {
+	case <-t.checked:
+	case <-t.ctx.Done():
+		return t.overFor(e)
 	}
 	if err := e.Halted(); err != nil {
 		return TurnCame{Blocked: "launching is stopped: " + err.Error()}
 	}
-	held, blocked := e.turns.take(e.stopping, c.Key, func() {})
+	held, blocked := e.turns.take(t.ctx, c.Key, func() {})
 	if err := e.Halted(); err != nil && held != nil {
 		e.turns.give(held)
 		return TurnCame{Blocked: "launching is stopped: " + err.Error()}
 	}
+	if held == nil && blocked == "" {
+		return t.overFor(e)
+	}
 	l.turn = held
-	return TurnCame{Stopping: held == nil && blocked == "", Blocked: blocked}
+	return TurnCame{Blocked: blocked}
+}
+
+// overFor tells a job that waits why it need not any more: the engine stops, or
+// another instance leads.
+func (t *term) overFor(e *Engine) TurnCame {
+	if e.stopping.Err() != nil {
+		return TurnCame{Stopping: true}
+	}
+	return TurnCame{Blocked: notLeading}
 }
 
 // append makes one attempt at an append. It isn't bound to any caller: once
@@ -207,8 +230,7 @@ func (e *Engine) awaitTurn(l *liveJob, c AwaitTurn) TurnCame {
 func (e *Engine) append(c Append) (Result, bool) {
 	ctx, cancel := context.WithTimeout(e.running, e.cfg.AppendTimeout)
 	defer cancel()
-	done := AppendRecord(ctx, e.cfg.Store, c.Nonce.Stream(), c.Record)
-	return done, false
+	return AppendRecord(ctx, e.cfg.Store, c.Nonce.Stream(), c.Record), false
 }
 
 func (e *Engine) observe(ctx context.Context, c Observe) HostObserved {
@@ -232,8 +254,8 @@ func (e *Engine) observe(ctx context.Context, c Observe) HostObserved {
 // deadline: a request that was given up half-way is one whose outcome nobody
 // knows.
 func (e *Engine) launch(c Launch) LaunchDone {
-	if e.stopping.Err() != nil || e.Halted() != nil {
-		return LaunchDone{Stopping: true}
+	if why := e.withhold(c.Epoch); why != "" {
+		return LaunchDone{Withheld: why}
 	}
 	x := e.cfg.Executors[c.Announced.Class]
 	if x == nil {
@@ -241,7 +263,7 @@ func (e *Engine) launch(c Launch) LaunchDone {
 	}
 	upid, err := x.Launch(context.WithoutCancel(e.running), c.Attempt, c.Announced)
 	if IsOtherCopy(err) {
-		e.haltLaunching(err)
+		e.halt(haltOtherCopy, err)
 	}
 	return LaunchDone{UPID: upid, Err: err}
 }
@@ -253,6 +275,18 @@ func (e *Engine) probe(ctx context.Context, c ProbeHost) Probed {
 	}
 	f, err := x.Probe(ctx, c.Announced, c.ExitStatus, c.Log)
 	return Probed{Finding: f, Err: err}
+}
+
+// admit lets a job claim its op, if this instance takes claims now.
+func (e *Engine) admit(ctx context.Context, l *liveJob) Reserved {
+	t, why := e.leading(ctx)
+	if why == "" {
+		why = e.closedFor()
+	}
+	if why != "" {
+		return Reserved{Closed: why}
+	}
+	return Reserved{OK: e.reserve(l), Epoch: t.lead.Epoch()}
 }
 
 func (e *Engine) reserve(l *liveJob) bool {
@@ -271,7 +305,7 @@ func (e *Engine) reserve(l *liveJob) bool {
 func (e *Engine) recordRefusal(r op.Refused) error {
 	ctx, cancel := context.WithTimeout(e.running, e.cfg.AppendTimeout)
 	defer cancel()
-	err := e.refusals.record(ctx, e.cfg.Clock.Now(), r)
+	err := e.refusals.record(ctx, e.now(), r)
 	if err != nil {
 		// The refusal stands: nothing runs. Only its record is missing.
 		e.cfg.Log.Error("a refusal could not be recorded", "reason", r.Reason, "nonce", r.NonceShort, "err", err)

@@ -58,8 +58,8 @@ func (e *Engine) Void(ctx context.Context, n op.Nonce, by, reason string) Answer
 func (e *Engine) voidHeader(o op.Op) op.Header {
 	h := op.Header{
 		Nonce: o.Nonce, Attempt: o.Attempt, OpID: o.OpID,
-		Agent: e.cfg.Identity.Site.Agent, Instance: e.cfg.Identity.Instance, Epoch: e.cfg.Identity.Epoch,
-		At: e.cfg.Clock.Now().UTC(),
+		Agent: e.cfg.Identity.Site.Agent, Instance: e.cfg.Identity.Instance, Epoch: e.epoch(),
+		At: e.now().UTC(),
 	}
 	if o.Started != nil {
 		h.Class, h.Target = o.Started.Class, o.Started.Target

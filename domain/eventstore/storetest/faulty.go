@@ -101,6 +101,14 @@ func (f *Faulty) Cut() {
 
 var errCut = fmt.Errorf("%w: cut off from the store", ErrInjected)
 
+// Heal lets the store be reached again after [Faulty.Cut]. Subscriptions that
+// were cut off stay ended.
+func (f *Faulty) Heal() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.cut = false
+}
+
 // Deliver carries out the appends that are late, in their order, and gives
 // the store's answer to each.
 func (f *Faulty) Deliver(ctx context.Context) []error {

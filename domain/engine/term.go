@@ -1,0 +1,366 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"writ/domain/eventstore"
+	"writ/domain/op"
+)
+
+// A term is a time during which this instance leads: it claims, launches and
+// recovers. Every op that it claims carries the term's epoch, and is launched
+// in this term or not at all.
+type term struct {
+	lead     *Lead
+	ctx      context.Context //nolint:containedctx // the life of the term
+	end      context.CancelFunc
+	surveyed chan struct{} // closed when what was in flight at its beginning is taken up
+	checked  chan struct{} // closed when the guard has looked for the first time
+}
+
+const notLeading = "another instance leads: only that one claims and launches"
+
+// leadOn takes over when nobody else leads, leads until somebody else does, and
+// so on, until the engine stops.
+func (e *Engine) leadOn() {
+	for {
+		seen, vacant := e.awaitVacancy()
+		if !vacant {
+			return
+		}
+		t := e.takeOver(seen)
+		if t == nil {
+			if e.stopping.Err() != nil {
+				return
+			}
+			continue // somebody else was faster
+		}
+		e.serveTerm(t)
+		if e.cfg.Lease == 0 {
+			// Nobody else was to use the store, and somebody does: to take it
+			// back would be a fight without an end.
+			return
+		}
+	}
+}
+
+// awaitVacancy waits until nobody leads, and gives the epoch of who did last.
+// It is false once the engine stops.
+//
+// Nobody is silent because this instance can't hear: a ledger that can't be
+// read lets no time pass. And taking over too early harms nobody: whoever led
+// before loses its appends, and its requests are fenced.
+func (e *Engine) awaitVacancy() (seen uint64, vacant bool) {
+	if e.cfg.Lease == 0 {
+		return 0, true
+	}
+	var heard pulse
+	since := e.cfg.Clock.Now()
+	for first := true; ; first = false {
+		now, err := e.feelPulse()
+		switch {
+		case err != nil:
+			e.cfg.Log.Warn("it can't be found out whether another instance leads; this one stands by", "err", err)
+			since = e.cfg.Clock.Now()
+		case now.epoch == 0 || now.left:
+			return now.epoch, true
+		case first || now != heard:
+			heard, since = now, e.cfg.Clock.Now()
+		case e.cfg.Clock.Now().Sub(since) >= e.cfg.Lease:
+			e.cfg.Log.Warn("the instance that leads was not heard of for the whole lease; taking over", "epoch", now.epoch, "lease", e.cfg.Lease)
+			return now.epoch, true
+		}
+		if e.cfg.Clock.Wait(e.stopping, e.cfg.Lease/5) != nil {
+			return 0, false
+		}
+	}
+}
+
+// A pulse is what there is to be heard of who leads.
+type pulse struct {
+	epoch uint64 // 0 if nobody ever led
+	beat  uint64 // revisions in the stream of signs of life
+	left  bool   // it has said that it leaves
+}
+
+func (e *Engine) feelPulse() (pulse, error) {
+	ctx, cancel := context.WithTimeout(e.stopping, e.cfg.AppendTimeout)
+	defer cancel()
+	agent := e.cfg.Identity.Site.Agent
+	took, ok, err := newJournal(e.cfg.Store, op.AgentStream(agent)).head(ctx)
+	if err != nil || !ok {
+		return pulse{}, err
+	}
+	p := pulse{epoch: took.Revision + 1}
+	beat, ok, err := newJournal(e.cfg.Store, op.AliveStream(agent)).head(ctx)
+	if err != nil || !ok {
+		return p, err
+	}
+	var alive op.Alive
+	if err := op.Unmarshal(beat.Data, &alive); err != nil {
+		return p, fmt.Errorf("stream %s: %w", op.AliveStream(agent), err)
+	}
+	p.beat, p.left = beat.Revision+1, alive.Leaving && alive.Epoch == p.epoch
+	return p, nil
+}
+
+// takeOver begins a term, trying until it is certain. Nil: the engine stops,
+// or another instance has taken over from the one last seen.
+//
+// An append of unknown outcome is no term: if it is on record all the same, the
+// next try comes after it, with an epoch of its own.
+func (e *Engine) takeOver(seen uint64) *term {
+	for pause := e.cfg.Pace.AppendRetry; ; pause = min(2*pause, e.cfg.Pace.AppendRetryMax) {
+		lead, err := e.tryTakeOver(seen)
+		if err == nil {
+			return e.beginTerm(lead)
+		}
+		var overtaken *SupersededError
+		if errors.As(err, &overtaken) {
+			return nil
+		}
+		if e.stopping.Err() == nil {
+			e.cfg.Log.Error("this instance could not take over, trying again; nothing is launched until it can", "err", err)
+		}
+		if e.cfg.Clock.Wait(e.stopping, pause) != nil {
+			return nil
+		}
+	}
+}
+
+func (e *Engine) tryTakeOver(seen uint64) (*Lead, error) {
+	ctx, cancel := context.WithTimeout(e.stopping, e.cfg.AppendTimeout)
+	defer cancel()
+	// Before the first append of ours: what this instance adds must not hide
+	// what is missing.
+	if err := e.examine(ctx); err != nil {
+		return nil, err
+	}
+	who := e.cfg.Identity
+	if e.cfg.Lease == 0 {
+		return TakeOver(ctx, e.cfg.Store, who, e.cfg.Clock)
+	}
+	return TakeOverFrom(ctx, e.cfg.Store, who, e.cfg.Clock, seen)
+}
+
+func (e *Engine) beginTerm(lead *Lead) *term {
+	t := &term{lead: lead, checked: make(chan struct{})}
+	t.ctx, t.end = context.WithCancel(e.stopping)
+	for e.cfg.OnLead != nil {
+		err := e.cfg.OnLead(t.ctx)
+		if err == nil {
+			break
+		}
+		e.cfg.Log.Error("this instance leads, but is not ready to; nothing is launched until it is", "err", err)
+		if e.cfg.Clock.Wait(t.ctx, e.cfg.RecoverEvery) != nil {
+			break
+		}
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	t.surveyed = e.surveyed
+	e.term, e.standing = t, false
+	close(e.led)
+	e.cfg.Log.Info("this instance leads", "epoch", lead.Epoch())
+	return t
+}
+
+// serveTerm leads until the term is over.
+func (e *Engine) serveTerm(t *term) {
+	var parts sync.WaitGroup
+	parts.Go(func() { e.recoverAll(t) })
+	parts.Go(func() { e.watch(t) })
+	superseded := e.keepLead(t)
+	t.end()
+	if superseded != nil {
+		e.mu.Lock()
+		e.term, e.standing = nil, true
+		e.surveyed, e.led = make(chan struct{}), make(chan struct{})
+		e.mu.Unlock()
+		if e.cfg.Lease == 0 {
+			e.halt(haltSuperseded, fmt.Errorf("%w, though nobody else should be able to use this ledger; find out who does", superseded))
+		} else {
+			e.cfg.Log.Warn("this instance has stepped down and stands by", "err", superseded)
+		}
+	}
+	parts.Wait()
+}
+
+// keepLead gives signs of life, as long as this instance leads. It returns who
+// has taken over, nil if the engine stops.
+func (e *Engine) keepLead(t *term) *SupersededError {
+	every := e.cfg.RecoverEvery
+	if e.cfg.Lease > 0 {
+		every = e.cfg.Lease / 5
+	}
+	for e.stopping.Err() == nil {
+		err := t.lead.Holds(e.stopping)
+		var superseded *SupersededError
+		if errors.As(err, &superseded) {
+			return superseded
+		}
+		if e.cfg.Lease > 0 && err == nil {
+			if err := e.beat(e.stopping, t, false); err != nil && e.stopping.Err() == nil {
+				e.cfg.Log.Warn("no sign of life could be given; another instance may take over", "err", err)
+			}
+		}
+		if t.ctx.Err() != nil || e.cfg.Clock.Wait(t.ctx, every) != nil {
+			// Whoever ended the term knows of a successor: the next look finds
+			// it, or else the one after.
+			_ = e.cfg.Clock.Wait(e.stopping, e.cfg.Pace.AppendRetry)
+		}
+	}
+	return nil
+}
+
+func (e *Engine) beat(ctx context.Context, t *term, leaving bool) error {
+	ctx, cancel := context.WithTimeout(ctx, e.cfg.AppendTimeout)
+	defer cancel()
+	agent := e.cfg.Identity.Site.Agent
+	_, err := newJournal(e.cfg.Store, op.AliveStream(agent)).append(ctx, agent, op.TypeAlive, func(uint64) ([]byte, error) {
+		return op.Marshal(op.Alive{
+			Agent: agent, Instance: e.cfg.Identity.Instance, Epoch: t.lead.Epoch(), At: e.now().UTC(), Leaving: leaving,
+		})
+	})
+	return err
+}
+
+// bow tells those who stand by that they need not wait for the lease to end.
+// Nothing is lost if that can't be said.
+func (e *Engine) bow(ctx context.Context) {
+	e.mu.Lock()
+	t := e.term
+	e.mu.Unlock()
+	if t != nil && e.cfg.Lease > 0 {
+		if err := e.beat(ctx, t, true); err != nil {
+			e.cfg.Log.Warn("those who stand by could not be told; they take over when the lease ends", "err", err)
+		}
+	}
+}
+
+// leading gives the present term. While this instance is about to take over it
+// waits for that; while another one leads it says so.
+func (e *Engine) leading(ctx context.Context) (t *term, why string) {
+	for {
+		e.mu.Lock()
+		t, led, standing := e.term, e.led, e.standing
+		e.mu.Unlock()
+		switch {
+		case t != nil:
+			return t, ""
+		case standing:
+			return nil, notLeading
+		}
+		select {
+		case <-led:
+		case <-ctx.Done():
+			return nil, "this instance is still starting"
+		}
+	}
+}
+
+// termOf gives the term of an epoch if it is the present one.
+func (e *Engine) termOf(epoch uint64) *term {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.term == nil || e.term.lead.Epoch() != epoch {
+		return nil
+	}
+	return e.term
+}
+
+// surveyedTerm gives the present term once what was in flight at its beginning
+// is taken up.
+func (e *Engine) surveyedTerm() *term {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.term == nil {
+		return nil
+	}
+	select {
+	case <-e.term.surveyed:
+		return e.term
+	default:
+		return nil
+	}
+}
+
+// epoch is that of the present term, 0 without one.
+func (e *Engine) epoch() uint64 {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.term == nil {
+		return 0
+	}
+	return e.term.lead.Epoch()
+}
+
+// identity is who writes events in a term.
+func (e *Engine) identity(t *term) Identity {
+	who := e.cfg.Identity
+	who.Epoch = t.lead.Epoch()
+	return who
+}
+
+// withhold says why a request that is announced must not be sent after all.
+//
+// If another instance takes over right after this line, it finds the announced
+// op and fences it: either the fence comes first, and the host refuses the
+// request, or the request does, and the host has its task to be found.
+func (e *Engine) withhold(epoch uint64) string {
+	if e.stopping.Err() != nil {
+		return "the service is stopping"
+	}
+	if err := e.Halted(); err != nil {
+		return "launching is stopped: " + err.Error()
+	}
+	t := e.termOf(epoch)
+	if t == nil {
+		return "another instance launches"
+	}
+	ctx, cancel := context.WithTimeout(e.running, e.cfg.AppendTimeout)
+	defer cancel()
+	err := t.lead.Holds(ctx)
+	var superseded *SupersededError
+	switch {
+	case errors.As(err, &superseded):
+		t.end() // keepLead finds out by itself, and now at once
+		return "another instance launches: " + err.Error()
+	case err != nil:
+		return "it can't be found out whether this instance still leads: " + text(err.Error())
+	}
+	return ""
+}
+
+// Standing tells what an instance is there for at the moment.
+type Standing struct {
+	// Leads: it claims, launches and recovers, under Epoch.
+	Leads bool
+	Epoch uint64
+	// Halted says why nothing is launched; nil if it is.
+	Halted error
+}
+
+// Standing gives what this instance is there for at the moment.
+func (e *Engine) Standing() Standing {
+	epoch := e.epoch()
+	return Standing{Leads: epoch > 0, Epoch: epoch, Halted: e.Halted()}
+}
+
+// A witnessed store tells the engine how far the ledger has come.
+type witnessed struct {
+	eventstore.Store
+	engine *Engine
+}
+
+// Append implements eventstore.Appender.
+func (w witnessed) Append(ctx context.Context, stream eventstore.StreamID, expected eventstore.Expected, events ...eventstore.Proposed) (eventstore.Appended, error) {
+	got, err := w.Store.Append(ctx, stream, expected, events...)
+	if err == nil && len(events) > 0 {
+		w.engine.acknowledged(got.Position, events[len(events)-1].ID)
+	}
+	return got, err
+}
