@@ -128,7 +128,8 @@ func (e *Engine) compare(ctx context.Context, seen Mark, marked bool) (extent, e
 			after = eventstore.After(seen.Position - 1)
 		}
 	}
-	met := false
+	// Position 0 is that of no event: the mark of an empty ledger.
+	met := marked && seen.Position == 0
 	for rec, err := range e.cfg.Store.ReadAll(ctx, after, eventstore.Filter{}) {
 		if err != nil {
 			return found, err

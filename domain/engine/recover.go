@@ -117,14 +117,18 @@ func (j *Job) afterFence(s TaskSearch) Command {
 	if !s.Complete {
 		return j.indeterminate("fenced, but the host's history does not reach far enough to say that no task ran: " + sentence(lines(s.Reasons)))
 	}
-	// The fence itself may have changed the config: what is to be found
-	// untouched is the target as it left it.
-	seen := *j.op.Launching
-	if j.fence.Digest != "" {
-		seen.Observed.Digest = j.fence.Digest
+	return j.to(phaseProbeFenced, ProbeHost{Announced: asFenced(j.op.Launching, j.fence)})
+}
+
+// asFenced gives an announcement as it is to be found untouched: the fence
+// itself may have changed the target's config.
+func asFenced(announced *op.Launching, f *Fence) *op.Launching {
+	seen := *announced
+	if f.Digest != "" {
+		seen.Observed.Digest = f.Digest
 		seen.Observed.Protection = true
 	}
-	return j.to(phaseProbeFenced, ProbeHost{Announced: &seen})
+	return &seen
 }
 
 // onProbeFenced ends an op whose request never became a task and never will.

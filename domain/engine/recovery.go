@@ -160,7 +160,9 @@ func (e *Engine) setAside(o *op.Op, err error) {
 	if o.Started != nil {
 		target = o.Started.Target.Key()
 	}
-	e.leaveOp(o.Nonce, target, Answer{Outcome: Corrupt, Nonce: o.Nonce, Detail: shown(o.Nonce, err), Since: o.Since}, target != "")
+	a := AnswerFor(o)
+	a.Outcome, a.Detail = Corrupt, shown(o.Nonce, err)
+	e.leaveOp(o.Nonce, target, a, target != "")
 }
 
 // release gives up the hold on an op.

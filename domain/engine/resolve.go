@@ -144,9 +144,24 @@ func (e *Engine) mayStillAct(ctx context.Context, o *op.Op) (why string, active 
 	case len(s.Search.UPIDs) > 0:
 		return "the host has a task that can be its own: " + list(lines(s.Search.UPIDs)), false
 	case !s.Search.Complete:
-		return "the host's history of tasks does not reach far enough: " + sentence(lines(s.Search.Reasons)), false
+		return e.mayHaveActed(ctx, o, f.Fence, s.Search), false
 	}
 	return "", false
+}
+
+// mayHaveActed says why a task that the host has forgotten may have had an
+// effect; empty if the target is as it was. The fence stands, so what is
+// untouched now stays so.
+func (e *Engine) mayHaveActed(ctx context.Context, o *op.Op, f Fence, s TaskSearch) string {
+	history := "the host's history of tasks does not reach far enough (" + sentence(lines(s.Reasons)) + ")"
+	p := e.probe(ctx, ProbeHost{Announced: asFenced(o.Launching, &f)})
+	switch {
+	case p.Err != nil:
+		return history + ", and the target could not be read: " + text(p.Err.Error())
+	case p.Finding.Evidence.Effect != op.EffectNone:
+		return history + ", and the target is not as it was: " + sentence(lines(p.Finding.Evidence.Reasons))
+	}
+	return ""
 }
 
 func (e *Engine) taskMayAct(ctx context.Context, upid string) (why string, active bool) {

@@ -186,3 +186,60 @@ func TestResolveLosesToWhoeverMovedTheOpOn(t *testing.T) {
 		w.wantTypes(d.Nonce, op.TypeStarted, op.TypeLaunching, op.TypeTaskRunning)
 	})
 }
+
+// Where the host's history is too short to say that no task ran, an untouched
+// target says it, and nothing else does.
+func TestResolveWithoutEffectWhereTheHistoryIsShort(t *testing.T) {
+	for name, tt := range map[string]struct {
+		effect op.Effect
+		want   engine.Outcome
+	}{
+		"the target is untouched": {op.EffectNone, engine.Failed},
+		"the target is gone":      {op.EffectDone, engine.Conflict},
+		"the target is half done": {op.EffectPartial, engine.Conflict},
+		"the target is unclear":   {op.EffectUnknown, engine.Conflict},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t)
+				w.host.onLaunch = timeout
+				w.host.search = func(*fakeHost, *op.Launching) engine.TaskSearch {
+					return engine.TaskSearch{Exact: true, Reasons: []string{"the list begins later"}}
+				}
+				d := order(web3())
+				w.wantOutcome(w.runToEnd(signed(t, d)), engine.Indeterminate)
+				w.host.finding = &engine.Finding{Evidence: op.Evidence{Effect: tt.effect, Reasons: []string{name}}}
+				raw := settling(w, d.Nonce, as("failed", op.EffectNone), person("alice"))
+				got := w.engine.Resolve(context.Background(), raw, "test")
+				w.wantOutcome(got, tt.want)
+				if tt.want == engine.Conflict && !strings.Contains(got.Detail, name) {
+					t.Errorf("detail: got %q, want %q in it", got.Detail, name)
+				}
+			})
+		})
+	}
+}
+
+// While the host's task runs, nobody settles the op, whatever they say of it.
+func TestNoResolutionWhileTheTaskRuns(t *testing.T) {
+	for _, effect := range []op.Effect{op.EffectNone, op.EffectPartial, op.EffectUnknown} {
+		t.Run(string(effect), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t)
+				w.host.onLaunch = func(h *fakeHost, l *op.Launching) (string, error) {
+					h.start(l, engine.Task{Phase: engine.TaskActive})
+					return "", errors.New("timeout")
+				}
+				d := order(web3())
+				w.wantOutcome(w.runToEnd(signed(t, d)), engine.Indeterminate)
+				raw := settling(w, d.Nonce, as("failed", effect), person("alice"))
+				got := w.engine.Resolve(context.Background(), raw, "test")
+				w.wantOutcome(got, engine.Conflict)
+				if !strings.Contains(got.Detail, "its task is running") {
+					t.Errorf("detail: got %q", got.Detail)
+				}
+				w.wantTypes(d.Nonce, op.TypeStarted, op.TypeLaunching)
+			})
+		})
+	}
+}
