@@ -201,9 +201,9 @@ type (
 		Fence Fence
 		Err   error
 	}
-	// Paused means that the time has passed; or, Wanted, that a person is about
-	// to settle the op, and recovery should let go of it.
-	Paused struct{ Wanted bool }
+	// Paused means that the time has passed; or, LetGo, that recovery should let
+	// go of the op, and why.
+	Paused struct{ LetGo string }
 )
 
 func (OpRead) result()          {}

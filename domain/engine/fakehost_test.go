@@ -36,6 +36,7 @@ type fakeHost struct {
 	// a fence that holds.
 	search func(h *fakeHost, l *op.Launching) engine.TaskSearch
 	fence  func(h *fakeHost, l *op.Launching) engine.Fence
+	hang   chan struct{} // while it is open, searches get no answer
 }
 
 func newFakeHost() *fakeHost {
@@ -165,7 +166,14 @@ func (h *fakeHost) launched() int {
 	return len(h.launches)
 }
 
-func (h *fakeHost) FindTasks(_ context.Context, l *op.Launching) (engine.TaskSearch, error) {
+func (h *fakeHost) FindTasks(ctx context.Context, l *op.Launching) (engine.TaskSearch, error) {
+	if h.hang != nil {
+		select {
+		case <-h.hang:
+		case <-ctx.Done():
+			return engine.TaskSearch{}, ctx.Err()
+		}
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if err := h.fails("FindTasks"); err != nil {

@@ -155,8 +155,8 @@ func (j *Job) Step(now time.Time, in Result) Command {
 	if j.waiting {
 		if p, ok := in.(Paused); ok {
 			j.waiting = false
-			if p.Wanted && j.mayYield() {
-				return j.indeterminate("a person is settling it")
+			if p.LetGo != "" && j.mayYield() {
+				return j.indeterminate(p.LetGo)
 			}
 			if j.phase == phaseLookTarget {
 				j.lookFrom = now
@@ -244,7 +244,7 @@ func (j *Job) to(p phase, c Command) Command {
 }
 
 // mayYield tells whether the op may be let go of between two questions, for a
-// person to settle it: only in recovery, where whatever comes next finds out
+// person to settle it or for the service to end: only in recovery, where whatever comes next finds out
 // from the record how far this job had come, and never while there is
 // something to be said that nobody else knows.
 func (j *Job) mayYield() bool { return j.recovering && j.contest == nil && j.phase != phaseContest }

@@ -44,7 +44,7 @@ func (e *Engine) run(caller context.Context, l *liveJob) {
 		}
 		// Up to the claim the caller's patience counts; from the claim on, the
 		// op goes on whatever becomes of the caller.
-		ctx := e.running
+		ctx := e.patience(l, cmd)
 		if !l.job.Committed() {
 			ctx = asking
 		} else if l.holds == "" {

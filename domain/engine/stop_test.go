@@ -139,3 +139,30 @@ func (w *world) counted(reason gate.Reason) int {
 	}
 	return n
 }
+
+// A recovery whose host does not answer holds nobody up: it can be asked again
+// at the next start.
+func TestStopDoesNotWaitForARecovery(t *testing.T) {
+	for name, meet := range map[string]func(w *world, hang chan struct{}){
+		"that pauses":            func(w *world, _ chan struct{}) { w.host.failures["FindTasks"] = 1 << 30 },
+		"that waits for a reply": func(w *world, hang chan struct{}) { w.host.hang = hang },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t)
+				leftLaunching(w)
+				hang := make(chan struct{})
+				defer close(hang)
+				meet(w, hang)
+				w.start(recovering(w))
+				<-w.engine.Surveyed()
+				pass(20 * time.Second)
+				began := time.Now()
+				w.stop()
+				if took := time.Since(began); took > time.Second {
+					t.Errorf("the stop took %s, want no time", took)
+				}
+			})
+		})
+	}
+}

@@ -72,19 +72,39 @@ func (e *Engine) yieldable(l *liveJob, n op.Nonce) (over func()) {
 	}
 }
 
-// pause lets time pass. A person who wants to settle the op cuts it short.
+// pause lets time pass. A person who wants to settle the op, and the end of the
+// service, cut that of a recovery short.
 func (e *Engine) pause(ctx context.Context, l *liveJob, c Pause) (Result, bool) {
 	yields := l.wanted != nil && l.job.mayYield()
 	if yields {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithCancel(ctx)
 		defer cancel()
-		defer context.AfterFunc(l.wanted, cancel)() //nolint:contextcheck // two contexts end the pause: the caller's, and the people's
+		defer context.AfterFunc(l.wanted, cancel)()   //nolint:contextcheck // the people's, beside the caller's
+		defer context.AfterFunc(e.stopping, cancel)() //nolint:contextcheck // the engine's, beside the caller's
 	}
 	if e.cfg.Clock.Wait(ctx, c.For) != nil && e.running.Err() != nil {
 		return nil, true
 	}
-	return Paused{Wanted: yields && l.wanted.Err() != nil}, false
+	switch {
+	case yields && e.stopping.Err() != nil:
+		return Paused{LetGo: "the service is stopping"}, false
+	case yields && l.wanted.Err() != nil:
+		return Paused{LetGo: "a person is settling it"}, false
+	}
+	return Paused{}, false
+}
+
+// patience is for how long a question of a job is waited for: that of a recovery
+// until the service is to end, as it can be asked again at the next start.
+func (e *Engine) patience(l *liveJob, cmd Command) context.Context {
+	if l.job.recovering {
+		switch cmd.(type) {
+		case AskTask, ProbeHost, FindTasks, TakeTask, RaiseFence:
+			return e.stopping
+		}
+	}
+	return e.running
 }
 
 // asking bounds how many recoveries ask the host at a time: after a crash there
