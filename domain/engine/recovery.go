@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -77,6 +78,7 @@ func (e *Engine) recoverOne(t *term, n op.Nonce, inLine *sync.WaitGroup) {
 	// Held from before the op is read, so that nobody settles it between the
 	// reading and the first append.
 	e.held[n]++
+	e.recovering[n] = "its record is being read"
 	e.jobs.Add(1)
 	inLine.Add(1)
 	queued := sync.OnceFunc(inLine.Done)
@@ -171,7 +173,55 @@ func (e *Engine) release(n op.Nonce) {
 	defer e.mu.Unlock()
 	if e.held[n]--; e.held[n] <= 0 {
 		delete(e.held, n)
+		delete(e.recovering, n)
 	}
+}
+
+// Recovering gives the ops that recovery is at work on right now, each with what
+// it waits for, for people.
+func (e *Engine) Recovering() map[op.Nonce]string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return maps.Clone(e.recovering)
+}
+
+// doing notes what a recovery waits for next.
+func (e *Engine) doing(l *liveJob, cmd Command) {
+	if !l.job.recovering {
+		return
+	}
+	what := waitsFor(cmd)
+	if p, ok := cmd.(Pause); ok {
+		what = fmt.Sprintf("%s, again in %s", waitsFor(l.job.resume), p.For)
+	}
+	if what == "" {
+		return
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.recovering[l.job.op.Nonce] = what
+}
+
+func waitsFor(cmd Command) string {
+	switch c := cmd.(type) {
+	case AwaitTurn:
+		return "another op on the same target is looked into first"
+	case FindTasks:
+		return "the host is asked for the tasks that its request may have started"
+	case TakeTask:
+		return "the task that was found is put on record as its own"
+	case RaiseFence:
+		return "the fence against a late request is raised"
+	case AskTask:
+		return "the host is asked how its task stands: " + text(c.UPID)
+	case ProbeHost:
+		return "the target is compared with what was announced"
+	case Append:
+		return "what was found is put on record"
+	case ReadOp, RecordContested:
+		return "its record is being read"
+	}
+	return ""
 }
 
 // leaveOp notes that a job had to leave its op in flight. While its request may

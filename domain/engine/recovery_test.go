@@ -382,3 +382,36 @@ func TestNothingIsLaunchedBeforeTheSurvey(t *testing.T) {
 		w.wantOutcome(w.engine.Wait(context.Background(), d.Nonce), engine.Succeeded)
 	})
 }
+
+// Whoever looks at the queue learns what each recovery waits for.
+func TestRecoveringSaysWhatItWaitsFor(t *testing.T) {
+	for question, want := range map[string]string{
+		"FindTasks": "the host is asked for the tasks that its request may have started, again in",
+		"Fence":     "the fence against a late request is raised, again in",
+		"Probe":     "the target is compared with what was announced, again in",
+	} {
+		t.Run(question, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t)
+				d := leftLaunching(w)
+				w.host.failures[question] = 1 << 30
+				if question == "Probe" {
+					want = "the host is asked for the tasks that its request may have started, again in" // it is asked again on the way
+				}
+				w.start(recovering(w))
+				<-w.engine.Surveyed()
+				pass(9 * time.Second)
+				if got := w.engine.Recovering()[d.Nonce]; !strings.HasPrefix(got, want) {
+					t.Errorf("got %q, want %q…", got, want)
+				}
+				w.host.mu.Lock()
+				w.host.failures[question] = 0
+				w.host.mu.Unlock()
+				pass(10 * time.Minute)
+				if got := w.engine.Recovering(); len(got) != 0 {
+					t.Errorf("once it has ended: got %v, want nothing", got)
+				}
+			})
+		})
+	}
+}

@@ -52,6 +52,7 @@ func (e *Engine) run(caller context.Context, l *liveJob) {
 			// up an op that is live.
 			e.hold(l)
 		}
+		e.doing(l, cmd)
 		res, halted := e.carryOut(ctx, l, cmd)
 		if halted {
 			l.answer = stopped(l.job)

@@ -26,12 +26,13 @@ type Story struct {
 	t     testing.TB
 	store eventstore.Store
 	now   time.Time
+	vmid  int
 }
 
 // NewStory begins a story in which nothing has happened yet.
 func NewStory(t testing.TB, store eventstore.Store, n op.Nonce) *Story {
 	t.Helper()
-	return &Story{Op: op.New(string(store.LedgerID()), n), t: t, store: store, now: Start}
+	return &Story{Op: op.New(string(store.LedgerID()), n), t: t, store: store, now: Start, vmid: 105}
 }
 
 // At sets the time of the next event.
@@ -40,11 +41,17 @@ func (s *Story) At(now time.Time) *Story {
 	return s
 }
 
+// On sets the number of the guest that the op is about.
+func (s *Story) On(vmid int) *Story {
+	s.vmid = vmid
+	return s
+}
+
 // Header is what the next event of the attempt under way says.
 func (s *Story) Header() op.Header {
 	return op.Header{
 		OpID: s.Op.OpID, Nonce: s.Op.Nonce, Attempt: s.Op.Attempt, Class: op.GuestDestroy,
-		Target: op.Target{Node: "pve1", Guest: &op.Guest{Type: op.QEMU, VMID: 105}},
+		Target: op.Target{Node: "pve1", Guest: &op.Guest{Type: op.QEMU, VMID: s.vmid}},
 		Agent:  "lab", Instance: "i-1", At: s.now,
 	}
 }
@@ -109,7 +116,7 @@ func (s *Story) Launching() eventstore.Recorded {
 	s.t.Helper()
 	return s.Append(&op.Launching{
 		Header: s.Header(), Node: "pve2", Credential: "writ@pve!x",
-		Request: op.Request{Method: "DELETE", Path: "/nodes/pve2/qemu/105"},
+		Request: op.Request{Method: "DELETE", Path: fmt.Sprintf("/nodes/pve2/qemu/%d", s.vmid)},
 	})
 }
 
