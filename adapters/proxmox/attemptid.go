@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"time"
 
 	"writ/domain/engine"
 	"writ/domain/op"
@@ -111,4 +112,30 @@ func (h *Host) senderOf(l *op.Launching) (sender, error) {
 		s.stranger = fmt.Sprintf("the service user is %s: give the password of %s for as long as attempts of it are open", h.service.user, user)
 	}
 	return s, nil
+}
+
+// Of a token's comment, which is for people, two notes are read again.
+const (
+	clockMark  = "node_clock="
+	expiryMark = "document_expires="
+)
+
+// clockNote says what the node's clock showed before the token was made.
+func clockNote(t time.Time) string { return clockMark + t.UTC().Format(time.RFC3339) }
+
+func clockIn(comment string) (time.Time, bool) { return noteIn(comment, clockMark) }
+
+// expiryNote says when the signed document ends.
+func expiryNote(t time.Time) string { return expiryMark + t.UTC().Format(time.RFC3339) }
+
+func expiryIn(comment string) (time.Time, bool) { return noteIn(comment, expiryMark) }
+
+func noteIn(comment, mark string) (time.Time, bool) {
+	for word := range strings.FieldsSeq(comment) {
+		if text, ok := strings.CutPrefix(word, mark); ok {
+			t, err := time.Parse(time.RFC3339, text)
+			return t, err == nil
+		}
+	}
+	return time.Time{}, false
 }

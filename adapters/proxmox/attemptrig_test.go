@@ -25,9 +25,9 @@ const (
 
 // newAttemptRig is a rig whose Host makes a token for each attempt. Its reading
 // token can do nothing but look, and its service user only what it needs.
-func newAttemptRig(t *testing.T) *rig {
+func newAttemptRig(t *testing.T, change ...func(*pvesim.Options)) *rig {
 	t.Helper()
-	r := newRig(t)
+	r := newRig(t, change...)
 	r.sim.AddRole("Guests", "VM.Audit", "VM.Config.Disk")
 	r.sim.AddRole("WritAttempt", "VM.Allocate")
 	r.sim.AddRole("WritService", "VM.Allocate", "VM.Config.Options")

@@ -137,18 +137,40 @@ type vacancy struct {
 	quorate bool
 }
 
-// vacancy asks the front node alone, so that all three answers come from one
-// copy of the cluster's state.
+// vacancy asks one node of the quorum, the front node if that is one. Where there
+// is none to be asked the answer is that of another, and says so.
 func (h *Host) vacancy(ctx context.Context, vmid int) (vacancy, error) {
-	before, err := h.clusterState(ctx, h.front)
+	var old *vacancy
+	var failed []error
+	for _, at := range h.seats("") {
+		v, err := h.vacancyAt(ctx, at, vmid)
+		switch {
+		case err != nil:
+			failed = append(failed, err)
+		case v.quorate:
+			return v, nil
+		case old == nil:
+			old = &v
+		}
+	}
+	if old != nil {
+		return *old, nil
+	}
+	return vacancy{}, errors.Join(failed...)
+}
+
+// vacancyAt asks one node for all three answers, so that they come from one copy
+// of the cluster's state.
+func (h *Host) vacancyAt(ctx context.Context, at endpoint, vmid int) (vacancy, error) {
+	before, err := h.clusterState(ctx, at)
 	if err != nil {
 		return vacancy{}, err
 	}
-	free, err := h.isFree(ctx, h.front, vmid)
+	free, err := h.isFree(ctx, at, vmid)
 	if err != nil {
 		return vacancy{}, err
 	}
-	after, err := h.clusterState(ctx, h.front)
+	after, err := h.clusterState(ctx, at)
 	if err != nil {
 		return vacancy{}, err
 	}

@@ -1,6 +1,7 @@
 package proxmox
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -103,6 +104,11 @@ type Config struct {
 	// context holds beside them.
 	PollTimeout   time.Duration
 	LaunchTimeout time.Duration
+
+	// Dial makes the connections; nil is the network's own way. It gets host and
+	// port of a URL, and must give up when its context ends: until it has given
+	// a connection, nothing was sent.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error) `json:"-"`
 }
 
 var (

@@ -202,9 +202,11 @@ func readUPID(body []byte, a attempt, token string) (string, error) {
 	return text, nil
 }
 
-// PrecedesEffect implements engine.Executor.
+// PrecedesEffect implements engine.Executor. Where attempts have tokens of their
+// own it is left to the probe, which also knows whether the attempt has another
+// task.
 func (d *guestDestroy) PrecedesEffect(exitStatus string) bool {
-	return matchAny(destroyTaskTexts, exitStatus)
+	return d.host.service == nil && matchAny(destroyTaskTexts, exitStatus)
 }
 
 // Probe implements engine.Executor.
@@ -217,8 +219,13 @@ func (d *guestDestroy) Probe(ctx context.Context, announced *op.Launching, exitS
 	if err != nil {
 		return engine.Finding{}, fmt.Errorf("probe %s: the announced query %q can't be read", announced.Target, clip(a.request.Query))
 	}
+	who, err := d.host.senderOf(announced)
+	if err != nil {
+		return engine.Finding{}, fmt.Errorf("probe %s: %w", announced.Target, err)
+	}
 	p := probe{
 		host: d.host, guest: a.guest, before: announced.Observed, forced: query.Get("force") == "1", ended: exitStatus, log: log,
+		target: a, announced: announced, who: who,
 	}
 	f, err := p.run(ctx)
 	if err != nil {

@@ -21,9 +21,12 @@
 //     mutation.go is the last gate before any write, with every form it may have.
 //   - fence.go stops a request that may still be on its way, by taking its token's
 //     life and by protecting the guest; it only ever takes rights away.
+//   - tombstones.go reads that register, and removes from it what nobody can
+//     launch any more.
 //   - history.go finds the tasks that a request has started.
 //   - probe.go says from the state of the host what an attempt did. What can't
-//     be read or told apart is unknown, never guessed.
+//     be read or told apart is unknown, never guessed; nor is a guest untouched
+//     while a child of a killed worker may be at it (orphans.go).
 //
 // Supported are Proxmox VE 8.1 and newer. On 6.4 a destroy without the
 // parameter destroy-unreferenced-disks removes more than was asked for.

@@ -69,6 +69,7 @@ const (
 	Grants     = grants
 	Expires    = expires
 	Protects   = protects
+	Removes    = removes
 )
 
 // CheckMutation asks the last gate about a mutation of attempt 1 on machine 105.

@@ -165,7 +165,7 @@ func wait(ctx context.Context, d time.Duration) error {
 func (f *fencing) look(ctx context.Context, announced *op.Launching) bool {
 	var s engine.TaskSearch
 	s.Exact = f.who.name != ""
-	tr, err := f.host.trailOf(ctx, f.target, announced, s.Exact)
+	tr, err := f.host.trailOf(ctx, f.target, announced, f.who)
 	if err == nil {
 		err = f.host.searchNode(ctx, tr, &s)
 	}

@@ -2,6 +2,7 @@ package proxmox
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"net/url"
@@ -33,6 +34,9 @@ type trail struct {
 	user string // full auth id, which a UPID holds whole, whatever lists show of it
 	from int64  // UNIX seconds by the node's clock: no task of the attempt began before
 	own  bool   // the credential is the attempt's alone
+	// unsure says why from may be too late, should the node's clock have been set
+	// since; empty if it is not.
+	unsure string
 }
 
 // fits tells whether a task can be the attempt's. A credential of its own makes
@@ -91,17 +95,50 @@ func (h *Host) tasks(ctx context.Context, node string, query url.Values) ([]task
 	return rows, nil
 }
 
-// trailOf gives what to look for, by the clock of the announced node as it is now.
-func (h *Host) trailOf(ctx context.Context, t attempt, l *op.Launching, own bool) (trail, error) {
+// trailOf gives what to look for. Since when is told by the clock of the announced
+// node, as it is now and, if the attempt had a token of its own, as it was before
+// that was made: should the clock have been set in between, the earlier time of
+// both counts.
+func (h *Host) trailOf(ctx context.Context, t attempt, l *op.Launching, who sender) (trail, error) {
 	there, err := h.nodeTime(ctx, t.node)
 	if err != nil {
 		return trail{}, err
 	}
 	ahead := time.Until(there) // of our clock; too little by the time that the answer took
-	return trail{
-		node: t.node, typ: t.taskType(), id: vmidText(t.guest.VMID), user: l.Credential, own: own,
+	tr := trail{
+		node: t.node, typ: t.taskType(), id: vmidText(t.guest.VMID), user: l.Credential, own: who.name != "",
 		from: l.At.Add(ahead - clockDoubt).Unix(),
-	}, nil
+	}
+	switch then, known, err := h.clockThen(ctx, t, who); {
+	case err != nil:
+		tr.unsure = err.Error()
+	case known:
+		tr.from = min(tr.from, then.Add(-clockDoubt).Unix())
+	}
+	return tr, nil
+}
+
+// clockThen is what the node's clock showed before the attempt's token was made,
+// as the token's comment tells. A token without it is a tombstone made where there
+// was none: nothing was ever sent with it. Known is false then, and for a shared
+// token.
+func (h *Host) clockThen(ctx context.Context, t attempt, who sender) (then time.Time, known bool, err error) {
+	switch {
+	case who.name == "":
+		return time.Time{}, false, nil
+	case who.stranger != "":
+		return time.Time{}, false, errors.New(who.stranger)
+	}
+	// At the node itself, where a fence has seen the token.
+	token, found, err := h.readToken(ctx, h.at(t.node), subject{user: h.service.user, token: who.name})
+	switch {
+	case err != nil:
+		return time.Time{}, false, err
+	case !found:
+		return time.Time{}, false, errors.New("the attempt's token is not there")
+	}
+	then, known = clockIn(token.Comment)
+	return then, known, nil
 }
 
 // FindTasks implements engine.Executor.
@@ -111,8 +148,11 @@ func (h *Host) trailOf(ctx context.Context, t attempt, l *op.Launching, own bool
 // out. So that node alone decides whether the search is complete. With a token
 // of the attempt's own the other nodes and the cluster's log are asked, too: a
 // task found there is the attempt's, however it came about, and that one of them
-// can't be asked takes nothing away. An error means that the announced node
-// could not be asked and nothing was found elsewhere.
+// can't be asked takes nothing away.
+//
+// The search is complete if the node's history reaches back to what ended before
+// the launch, however its clock was set since. An error means that the announced
+// node could not be asked and nothing was found elsewhere.
 func (d *guestDestroy) FindTasks(ctx context.Context, announced *op.Launching) (engine.TaskSearch, error) {
 	h := d.host
 	t, err := announcedAttempt(announced)
@@ -124,7 +164,7 @@ func (d *guestDestroy) FindTasks(ctx context.Context, announced *op.Launching) (
 		return engine.TaskSearch{}, fmt.Errorf("look for the tasks of an attempt: %w", err)
 	}
 	s := engine.TaskSearch{Exact: who.name != ""}
-	tr, err := h.trailOf(ctx, t, announced, s.Exact)
+	tr, err := h.trailOf(ctx, t, announced, who)
 	if err == nil {
 		err = h.searchNode(ctx, tr, &s)
 	}
@@ -152,10 +192,13 @@ func (h *Host) searchNode(ctx context.Context, t trail, s *engine.TaskSearch) er
 		return err
 	}
 	since := time.Unix(t.from, 0).UTC().Format(time.RFC3339)
-	s.Complete = reaches
-	if reaches {
+	s.Complete = reaches && t.unsure == ""
+	switch {
+	case s.Complete:
 		s.Reasons = append(s.Reasons, fmt.Sprintf("node %s was asked for all its tasks since %s", t.node, since))
-	} else {
+	case reaches:
+		s.Reasons = append(s.Reasons, fmt.Sprintf("node %s was asked for its tasks since %s by its clock, but how that stood at the launch can't be told: %s", t.node, since, t.unsure))
+	default:
 		s.Reasons = append(s.Reasons, fmt.Sprintf("the task history of node %s does not reach back to %s: it has been cut off, or the node had none before", t.node, since))
 	}
 	return nil

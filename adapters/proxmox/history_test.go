@@ -193,3 +193,77 @@ func TestTaskHistoryIsReadByPages(t *testing.T) {
 		})
 	}
 }
+
+// A node's clock is set between the launch and the search, and its other tasks,
+// dated by both, stand before the attempt's: they don't make a search complete
+// that has not got there.
+func TestFindTasksAfterAStepOfTheClock(t *testing.T) {
+	for name, step := range map[string]time.Duration{"forth": 40 * time.Minute, "back": -40 * time.Minute, "not at all": 0} {
+		for ran, fault := range map[string]pvesim.Fault{
+			"ran":       {Kind: pvesim.FaultCut, Method: "DELETE", After: true},
+			"never ran": {Kind: pvesim.FaultCut, Method: "DELETE"},
+		} {
+			t.Run(name+", "+ran, func(t *testing.T) {
+				t.Parallel()
+				r := newAttemptRig(t)
+				r.guest(pvesim.QEMU)
+				a, l := r.attempt(1)
+				r.fault(fault)
+				r.fault(pvesim.Fault{Kind: pvesim.FaultTaskFail, VMID: 107, Stage: pvesim.StageCheck, Text: "VM is locked (backup)"})
+				_, err := r.exec.Launch(t.Context(), a, l)
+				wantKind(t, err, "ambiguous")
+				for range 3 {
+					r.someTask("pve1")
+				}
+				r.node("pve1", pvesim.NodeControl{Skew: &step})
+				r.someTask("pve1")
+				s := r.tasks(l)
+				if !s.Exact || !s.Complete || (len(s.UPIDs) == 1) != (ran == "ran") {
+					t.Errorf("got %+v, want exact, complete and found: %v", s, ran == "ran")
+				}
+			})
+		}
+	}
+}
+
+// someTask is somebody else's on a node.
+func (r *rig) someTask(node string) {
+	r.t.Helper()
+	got := r.sim.Do(r.t.Context(), pvesim.Request{
+		Node: node, Method: "POST", Path: "/api2/json/nodes/" + node + "/qemu/900/status/stop",
+		Header: map[string][]string{"Authorization": {"PVEAPIToken=root@pam!old=" + secret}},
+	})
+	if got.Status != 200 {
+		r.t.Fatalf("make a task: got %d %s", got.Status, got.Reason)
+	}
+}
+
+// How the clock stood at the launch is told by the attempt's token. Without that
+// nothing found proves nothing.
+func TestFindTasksWithoutTheTokensWord(t *testing.T) {
+	for name, do := range map[string]func(r *rig, credential string){
+		"not readable": func(r *rig, _ string) {
+			r.fault(pvesim.Fault{Kind: pvesim.FaultAnswer, Method: "GET", Path: tokenPath, Status: 596, Times: -1})
+		},
+		"not there": func(r *rig, credential string) {
+			r.sim.Do(r.t.Context(), pvesim.Request{
+				Method: "DELETE", Path: "/api2/json/access/users/" + serviceUser + "/token/" + strings.TrimPrefix(credential, serviceUser+"!"),
+				Header: map[string][]string{"Authorization": {"PVEAPIToken=root@pam!old=" + secret}},
+			})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newAttemptRig(t)
+			r.guest(pvesim.QEMU)
+			a, l := r.attempt(1)
+			r.fault(pvesim.Fault{Kind: pvesim.FaultCut, Method: "DELETE"})
+			_, err := r.exec.Launch(t.Context(), a, l)
+			wantKind(t, err, "ambiguous")
+			do(r, l.Credential)
+			s := r.tasks(l)
+			if s.Complete || len(s.UPIDs) != 0 || !strings.Contains(strings.Join(s.Reasons, "; "), "at the launch can't be told") {
+				t.Errorf("got %+v, want nothing, not complete, and to be told why", s)
+			}
+		})
+	}
+}

@@ -62,8 +62,8 @@ func New(c Config, log *slog.Logger) (*Host, error) {
 		nodes:    make(map[string]endpoint),
 		launched: make(map[string]bool),
 		direct:   make(map[string]bool),
-		reads:    newTransport(tlsConf.Clone(), readConnect),
-		writes:   newTransport(tlsConf.Clone(), launchConnect),
+		reads:    newTransport(tlsConf.Clone(), c.Dial, readConnect),
+		writes:   newTransport(tlsConf.Clone(), c.Dial, launchConnect),
 	}
 	if c.ServiceUser != "" {
 		h.service = &service{

@@ -30,6 +30,7 @@ const (
 	grants                             // the attempt's token its one right
 	expires                            // the attempt's token, for good
 	protects                           // the guest from being destroyed
+	removes                            // the tombstone of an attempt that nobody can make again
 )
 
 // A subject is what an attempt is about: whatever a mutation names must be here.
@@ -87,6 +88,8 @@ func (m mutation) check() error {
 		})
 	case expires:
 		return m.ofAttempt(http.MethodPut, s.tokenPath(), params{"expire": literally("1")})
+	case removes:
+		return m.ofAttempt(http.MethodDelete, s.tokenPath(), nil)
 	case protects:
 		return m.is(http.MethodPut, path+"/config", params{"digest": digestForm, "protection": literally("1")}, nil)
 	}

@@ -47,7 +47,7 @@ func (h *Host) prepare(t attempt, a engine.Attempt, l *op.Launching) *preparatio
 		stem: tokenStem(a.Nonce), number: a.Number,
 		by:   subject{user: h.service.user, token: tokenName(a.Nonce, a.Number), role: h.service.role, node: t.node, guest: t.guest},
 		opID: l.OpID,
-		what: fmt.Sprintf("target=%s/%d document_expires=%s", t.guest.Type, t.guest.VMID, a.ExpiresAt.UTC().Format(time.RFC3339)),
+		what: fmt.Sprintf("target=%s/%d %s", t.guest.Type, t.guest.VMID, expiryNote(a.ExpiresAt)),
 		log:  h.log.With("op_id", l.OpID, "attempt", a.Number),
 	}
 }
@@ -147,7 +147,7 @@ func (p *preparation) makeToken(ctx context.Context) (Secret, error) {
 	// makes, with the same op id: a virtual machine can be cloned while it runs.
 	var launch [8]byte
 	_, _ = rand.Read(launch[:]) // never fails
-	p.comment = fmt.Sprintf("writ op=%s attempt=%d %s launch=%s", p.opID, p.number, p.what, hex.EncodeToString(launch[:]))
+	p.comment = fmt.Sprintf("writ op=%s attempt=%d %s launch=%s %s", p.opID, p.number, p.what, hex.EncodeToString(launch[:]), clockNote(now))
 	secret, err := p.host.makeToken(ctx, p.at, p.by, now.Add(p.host.service.lease).Unix(), p.comment)
 	switch {
 	case err == nil:

@@ -281,9 +281,7 @@ func TestNextAttemptAfterAFailedDestroy(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if task := r.task(upid); !r.exec.PrecedesEffect(task.ExitStatus) {
-		t.Errorf("task: got %+v, want one that changed nothing", task)
-	}
+	wantEffect(t, r.probe(l, r.task(upid)), op.EffectNone, 0)
 	r.sim.EditGuest(107, map[string]string{"lock": ""})
 	b, m := r.attempt(2, 1)
 	upid2, err := r.exec.Launch(t.Context(), b, m)
@@ -353,36 +351,6 @@ func TestTicketIsReplaced(t *testing.T) {
 		t.Errorf("logins: got %d, want 2", got)
 	}
 	r.wantEffects(2, 4)
-}
-
-func TestForeignAttempts(t *testing.T) {
-	r := newAttemptRig(t)
-	r.guest(pvesim.QEMU)
-	if _, err := r.sim.AddToken(serviceUser+"!by-hand", pvesim.Token{}); err != nil {
-		t.Fatal(err)
-	}
-	a, l := r.attempt(1)
-	if _, err := r.exec.Launch(t.Context(), a, l); err != nil {
-		t.Fatal(err)
-	}
-	got, err := r.host.ForeignAttempts(t.Context(), func(id string) bool { return id == l.Credential })
-	if err != nil || len(got) != 0 {
-		t.Errorf("all known: got %q, %v, want none", got, err)
-	}
-	got, err = r.host.ForeignAttempts(t.Context(), func(string) bool { return false })
-	if err != nil || len(got) != 1 || got[0] != l.Credential {
-		t.Errorf("none known: got %q, %v, want %s", got, err, l.Credential)
-	}
-	for _, name := range []string{"pve1", "pve2"} {
-		r.node(name, pvesim.NodeControl{Quorate: new(false)})
-	}
-	if got, err = r.host.ForeignAttempts(t.Context(), func(string) bool { return true }); err == nil {
-		t.Errorf("no quorum: got %q, want an error: the list may be old", got)
-	}
-	shared := newHost(t, r.conf)
-	if got, err = shared.ForeignAttempts(t.Context(), func(string) bool { return false }); err != nil || len(got) != 0 || shared.Mode() != proxmox.ModeShared {
-		t.Errorf("shared: got %q, %v, mode %s", got, err, shared.Mode())
-	}
 }
 
 // The signed document ends while the token is made.

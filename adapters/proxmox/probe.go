@@ -24,11 +24,17 @@ type probe struct {
 	forced bool   // the request asks to stop a running container first
 	ended  string // the task's exit status, if known
 	log    []string
+
+	target    attempt
+	announced *op.Launching
+	who       sender
 }
 
 // saysDone tells whether the attempt's own task ended as a success.
-func (p *probe) saysDone() bool {
-	return p.ended == "OK" || strings.HasPrefix(p.ended, "WARNINGS: ")
+func (p *probe) saysDone() bool { return saysDone(p.ended) }
+
+func saysDone(exitStatus string) bool {
+	return exitStatus == "OK" || strings.HasPrefix(exitStatus, "WARNINGS: ")
 }
 
 func finding(effect op.Effect, residue []string, reasons ...string) engine.Finding {
@@ -36,6 +42,9 @@ func finding(effect op.Effect, residue []string, reasons ...string) engine.Findi
 }
 
 func (p *probe) run(ctx context.Context) (engine.Finding, error) {
+	if f, decided, err := p.early(ctx); decided || err != nil {
+		return f, err
+	}
 	v, err := p.host.vacancy(ctx, p.guest.VMID)
 	if err != nil {
 		return engine.Finding{}, err
@@ -124,9 +133,20 @@ func (p *probe) compare(ctx context.Context, now op.Observed, quorate bool) (eng
 	if len(reasons) > 1 {
 		return finding(op.EffectUnknown, nil, reasons...), nil
 	}
-	return finding(op.EffectNone, nil, still,
+	doubt, proof, err := p.orphans(ctx)
+	switch {
+	case err != nil:
+		return engine.Finding{}, err
+	case doubt != "":
+		return finding(op.EffectUnknown, nil, still, doubt), nil
+	}
+	reasons = append(reasons,
 		"its configuration is unchanged, to the byte (digest "+now.Digest+"), and not locked",
-		fmt.Sprintf("all %d volumes that it had are there", len(p.before.Volumes))), nil
+		fmt.Sprintf("all %d volumes that it had are there", len(p.before.Volumes)))
+	if proof != "" {
+		reasons = append(reasons, proof)
+	}
+	return finding(op.EffectNone, nil, reasons...), nil
 }
 
 // stopped tells whether a container that was to be stopped first is.

@@ -77,7 +77,7 @@ func TestProbe(t *testing.T) {
 		reason  string // part of the reasons, or of the error if want is empty
 	}{
 		{"untouched", nil, "", nil, op.EffectNone, nil, "all 2 volumes"},
-		{"untouched, and the task failed", nil, "unexpected status", nil, op.EffectNone, nil, sameUnchanged},
+		{"untouched, and the task failed", nil, "no such volume group", nil, op.EffectNone, nil, sameUnchanged},
 		{"untouched, yet the task ended well", nil, ok, nil, op.EffectUnknown, nil, `ended with "OK"`},
 		{"changed by somebody", map[string]answer{config107: data(config("a", "2", ""))}, "", nil, op.EffectUnknown, nil, "was changed"},
 		{"locked", map[string]answer{config107: data(config("a", "1", `,"lock":"backup"`))}, "", nil, op.EffectUnknown, nil, "locked (backup)"},
@@ -289,7 +289,7 @@ func TestProbeForcedStop(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			r := newRawHost(t).on(clusterNow, data(quorate)).on(nextid107, taken107).
 				on("GET /nodes/pve1/lxc/107/config", conf).on("GET /nodes/pve1/lxc/107/status/current", c.status).on(content0, listing(disk0))
-			f, err := r.host().GuestDestroy().Probe(t.Context(), launching(before, c.query), "unexpected status", nil)
+			f, err := r.host().GuestDestroy().Probe(t.Context(), launching(before, c.query), "no such volume group", nil)
 			if (err != nil) != (c.want == "") || f.Evidence.Effect != c.want {
 				t.Errorf("got %+v, %v, want %q", f, err, c.want)
 			}

@@ -24,9 +24,13 @@ type rig struct {
 	before, asked int
 }
 
-func newRig(t *testing.T) *rig {
+func newRig(t *testing.T, change ...func(*pvesim.Options)) *rig {
 	t.Helper()
-	sim, err := pvesim.New(pvesim.Options{Nodes: []string{"pve1", "pve2"}, AuthDelay: -1})
+	options := pvesim.Options{Nodes: []string{"pve1", "pve2"}, AuthDelay: -1}
+	for _, f := range change {
+		f(&options)
+	}
+	sim, err := pvesim.New(options)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -338,9 +342,9 @@ func TestSimTaskEndsEarly(t *testing.T) {
 		want     op.Effect
 		residue  int
 	}{
-		"machine locked":                   {pvesim.QEMU, op.QEMU, func(r *rig) { r.sim.EditGuest(107, map[string]string{"lock": "backup"}) }, "VM is locked (backup)", true, op.EffectUnknown, 0},
-		"killed before its checks":         {pvesim.QEMU, op.QEMU, kill("check"), "unexpected status", false, op.EffectNone, 0},
-		"killed before the first volume":   {pvesim.QEMU, op.QEMU, kill("free:0"), "unexpected status", false, op.EffectNone, 0},
+		"machine locked":                   {pvesim.QEMU, op.QEMU, func(r *rig) { r.sim.EditGuest(107, map[string]string{"lock": "backup"}) }, "VM is locked (backup)", true, op.EffectNone, 0},
+		"killed before its checks":         {pvesim.QEMU, op.QEMU, kill("check"), "unexpected status", false, op.EffectUnknown, 0},
+		"killed before the first volume":   {pvesim.QEMU, op.QEMU, kill("free:0"), "unexpected status", false, op.EffectUnknown, 0},
 		"killed between the volumes":       {pvesim.QEMU, op.QEMU, kill("free:1"), "unexpected status", false, op.EffectPartial, 0},
 		"killed after the volumes":         {pvesim.QEMU, op.QEMU, kill("zombie"), "unexpected status", false, op.EffectPartial, 0},
 		"killed with the config emptied":   {pvesim.QEMU, op.QEMU, kill("access"), "unexpected status", false, op.EffectPartial, 0},

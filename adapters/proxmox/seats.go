@@ -104,3 +104,15 @@ func (h *Host) nodeTime(ctx context.Context, node string) (time.Time, error) {
 	}
 	return time.Unix(int64(answer.Time), 0).UTC(), nil
 }
+
+// timeAt reads the clock of the node that answers at an endpoint.
+func (h *Host) timeAt(ctx context.Context, at endpoint) (time.Time, error) {
+	state, err := h.stateAt(ctx, at)
+	switch {
+	case err != nil:
+		return time.Time{}, err
+	case state.local == "":
+		return time.Time{}, fmt.Errorf("the node at %s does not tell its name, so its clock can't be asked for", at.base.Host)
+	}
+	return h.nodeTime(ctx, state.local)
+}

@@ -39,6 +39,12 @@ func (h *Host) ownTokens(ctx context.Context, at endpoint) ([]tokenInfo, error) 
 	if err := r.decode(&list); err != nil {
 		return nil, fmt.Errorf("GET %s: %w", path, err)
 	}
+	for i, t := range list {
+		if t.Name == "" {
+			// Not to know of one is to take its attempt for one that never was.
+			return nil, fmt.Errorf("GET %s: row %d names no token", path, i+1)
+		}
+	}
 	return list, nil
 }
 
@@ -157,32 +163,4 @@ func (h *Host) retire(ctx context.Context, at endpoint, s subject, comment strin
 	}
 	t.Expire = dead
 	return t, nil
-}
-
-// ForeignAttempts gives the full names of the tokens of attempts that the host
-// has and the ledger does not know of; known is asked with the full name, which
-// is the credential of the attempt's OpLaunching. A token is made only when that
-// event is durable, so there are none, unless this ledger is older than one that
-// has acted: then nothing may be launched. The service user must be of this
-// ledger alone. With a shared token the host remembers nothing, and the answer
-// is always empty.
-func (h *Host) ForeignAttempts(ctx context.Context, known func(credential string) bool) ([]string, error) {
-	if h.service == nil {
-		return nil, nil
-	}
-	at, _, err := h.quorateNode(ctx, "")
-	if err != nil {
-		return nil, fmt.Errorf("list the tokens of attempts: %w", err)
-	}
-	list, err := h.ownTokens(ctx, at)
-	if err != nil {
-		return nil, fmt.Errorf("list the tokens of attempts: %w", err)
-	}
-	var foreign []string
-	for _, t := range list {
-		if full := h.service.user + "!" + t.Name; attemptForm.MatchString(t.Name) && !known(full) {
-			foreign = append(foreign, full)
-		}
-	}
-	return foreign, nil
 }

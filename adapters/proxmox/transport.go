@@ -37,13 +37,15 @@ const (
 // newTransport makes a transport that takes nothing from the environment and
 // speaks HTTP/1.1 only, which is all that Proxmox VE does. (Over HTTP/2
 // net/http repeats requests on its own judgement.)
-func newTransport(tlsConf *tls.Config, connect time.Duration) *http.Transport {
+func newTransport(tlsConf *tls.Config, dial dialFunc, connect time.Duration) *http.Transport {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
-	dialer := &net.Dialer{Timeout: connect, KeepAlive: 15 * time.Second}
+	if dial == nil {
+		dial = (&net.Dialer{KeepAlive: 15 * time.Second}).DialContext
+	}
 	return &http.Transport{
 		Proxy:                  nil,
-		DialContext:            dialer.DialContext,
+		DialContext:            within(connect, dial),
 		TLSClientConfig:        tlsConf,
 		TLSHandshakeTimeout:    connect,
 		Protocols:              protocols,
@@ -51,6 +53,16 @@ func newTransport(tlsConf *tls.Config, connect time.Duration) *http.Transport {
 		MaxIdleConnsPerHost:    4,
 		IdleConnTimeout:        4 * time.Second, // the host closes idle connections after 5 seconds
 		MaxResponseHeaderBytes: 64 << 10,
+	}
+}
+
+type dialFunc = func(ctx context.Context, network, address string) (net.Conn, error)
+
+func within(d time.Duration, dial dialFunc) dialFunc {
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		ctx, cancel := context.WithTimeout(ctx, d)
+		defer cancel()
+		return dial(ctx, network, address)
 	}
 }
 

@@ -22,6 +22,7 @@ func (s *Sim) serveAdmin(w http.ResponseWriter, r *http.Request) {
 	mux.HandleFunc("POST /sim/faults/{id}/release", s.adminRelease)
 	mux.HandleFunc("DELETE /sim/faults/{id}", s.adminRemove)
 	mux.HandleFunc("POST /sim/nodes/{node}", s.adminNode)
+	s.changeRoutes(mux)
 	mux.ServeHTTP(w, r)
 }
 
@@ -152,7 +153,9 @@ func (s *Sim) adminRemove(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// adminNode takes {"up":…,"quorate":…,"behind":…,"proxy":…,"daemon":…,"skew":…}.
+// adminNode takes {"up":…,"quorate":…,"behind":…,"proxy":…,"daemon":…,"skew":…} and
+// {"reload_proxy":true}, {"kill_proxy":true}, {"restart_daemon":true},
+// {"rotate_tasks":true}.
 func (s *Sim) adminNode(w http.ResponseWriter, r *http.Request) {
 	var in struct {
 		Up      *bool  `json:"up"`
@@ -161,12 +164,19 @@ func (s *Sim) adminNode(w http.ResponseWriter, r *http.Request) {
 		Proxy   string `json:"proxy"`
 		Daemon  string `json:"daemon"`
 		Skew    string `json:"skew"`
+		Reload  bool   `json:"reload_proxy"`
+		Kill    bool   `json:"kill_proxy"`
+		Restart bool   `json:"restart_daemon"`
+		Rotate  bool   `json:"rotate_tasks"`
 	}
 	if !readAdmin(w, r, &in) {
 		return
 	}
 	states := map[string]Health{"": 0, "serving": Serving, "refusing": Refusing, "no-route": NoRoute, "silent": Silent, "hanging": Hanging}
-	ch := NodeControl{Up: in.Up, Quorate: in.Quorate, Behind: in.Behind}
+	ch := NodeControl{
+		Up: in.Up, Quorate: in.Quorate, Behind: in.Behind,
+		ReloadProxy: in.Reload, KillProxy: in.Kill, RestartDaemon: in.Restart,
+	}
 	var known bool
 	if ch.Proxy, known = states[in.Proxy]; !known {
 		refuseAdmin(w, http.StatusBadRequest, "proxy: unknown state "+strconv.Quote(in.Proxy))
@@ -187,6 +197,9 @@ func (s *Sim) adminNode(w http.ResponseWriter, r *http.Request) {
 	if err := s.Node(r.PathValue("node"), ch); err != nil { //nolint:contextcheck // the listeners outlive this request
 		refuseAdmin(w, http.StatusNotFound, strings.TrimSpace(err.Error()))
 		return
+	}
+	if in.Rotate {
+		s.RotateTasks(r.PathValue("node"))
 	}
 	w.WriteHeader(http.StatusNoContent)
 }

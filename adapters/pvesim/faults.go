@@ -24,10 +24,14 @@ const (
 	FaultHold FaultKind = "hold"
 	// FaultActiveLock starts the worker and then fails to enter it in the list
 	// of active tasks: 500 while it runs. It is listed only once it has ended,
-	// or never, with Unlisted.
+	// or never, with Unlisted. The answer is Text, or that of a busy lock.
 	FaultActiveLock FaultKind = "active-lock"
 	// FaultBadUPID executes the request and replies Text in place of the UPID.
 	FaultBadUPID FaultKind = "bad-upid"
+	// FaultRepeat delivers the request a second time, Delay after it was
+	// answered, as something between that repeats what it is not sure of does.
+	// Nobody hears the second answer.
+	FaultRepeat FaultKind = "repeat"
 )
 
 // The faults on tasks, which act before the stage that Stage names.
@@ -145,7 +149,7 @@ func (s *Sim) prune() []*Injected {
 
 func (f *Fault) check() error {
 	kinds := []FaultKind{
-		FaultAnswer, FaultCut, FaultHold, FaultActiveLock, FaultBadUPID, FaultTaskHold, FaultTaskDelay,
+		FaultAnswer, FaultCut, FaultHold, FaultActiveLock, FaultBadUPID, FaultRepeat, FaultTaskHold, FaultTaskDelay,
 		FaultTaskFail, FaultTaskKill, FaultTaskForget, FaultVolumeStuck,
 	}
 	if !slices.Contains(kinds, f.Kind) {

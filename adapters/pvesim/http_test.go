@@ -286,6 +286,66 @@ func TestAdminEndpoints(t *testing.T) {
 	check(t, "unknown node", first(ask("POST", "/sim/nodes/pve9", `{}`)), 404)
 	check(t, "unknown state", first(ask("POST", "/sim/nodes/pve2", `{"proxy":"tired"}`)), 400)
 	check(t, "no such guest", first(ask("DELETE", "/sim/guests/201", "")), 404)
+	check(t, "proxy and daemon end", first(ask("POST", "/sim/nodes/pve2",
+		`{"reload_proxy":true,"kill_proxy":true,"restart_daemon":true,"rotate_tasks":true}`)), 204)
+	check(t, "serving again", sim.Do(t.Context(), request("DELETE", "/nodes/pve2/lxc/201", admin, "")).Status, 500)
+}
+
+// What another hand does, from another process.
+func TestAdminChanges(t *testing.T) {
+	sim, sv := serve(t, pvesim.Listen{Plain: true})
+	if _, err := sim.AddGuest(pvesim.Guest{VMID: 105, Node: "pve1", Disks: []string{"local:1"}}); err != nil {
+		t.Fatal(err)
+	}
+	hold, err := sim.Inject(pvesim.Fault{Kind: pvesim.FaultTaskHold, VMID: 105, Times: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var upid struct{ Data string }
+	start := sim.Do(t.Context(), request("POST", "/nodes/pve1/qemu/105/status/start", admin, ""))
+	<-hold.Reached()
+	if err := json.Unmarshal(start.Body, &upid); err != nil || start.Status != 200 {
+		t.Fatalf("start: got %d %s, want a UPID", start.Status, start.Body)
+	}
+	for _, c := range []struct {
+		method, path, body string
+		want               int
+	}{
+		{"POST", "/sim/guests/105", `{"node":"pve2","running":true,"config":{"lock":"backup"},"ha":"started"}`, 204},
+		{"POST", "/sim/guests/105", `{"node":"pve9"}`, 400},
+		{"POST", "/sim/guests/999", `{}`, 404},
+		{"POST", "/sim/guests/x", `{}`, 404},
+		{"POST", "/sim/guests/105", `{"wmid":1}`, 400},
+		{"POST", "/sim/locks", `{"node":"pve2","kind":"qemu","vmid":105}`, 201},
+		{"POST", "/sim/locks", `{"node":"pve2","kind":"qemu","vmid":105}`, 409},
+		{"POST", "/sim/locks", `{"user_config":true}`, 201},
+		{"DELETE", "/sim/locks/1", "", 204},
+		{"DELETE", "/sim/locks/1", "", 404},
+		{"DELETE", "/sim/locks/x", "", 404},
+		{"POST", "/sim/locks", `{"node":"pve2","kind":"qemu","vmid":105}`, 201},
+		{"POST", "/sim/locks", `{"node":"pve9","kind":"qemu","vmid":105}`, 409},
+		{"POST", "/sim/tasks/" + upid.Data + "/kill", "", 204},
+		{"POST", "/sim/tasks/" + upid.Data + "/kill", "", 404},
+		{"DELETE", "/sim/tasks/" + upid.Data, "", 204},
+		{"POST", "/sim/tokens", `{"id":"root@pam!t2"}`, 404},
+		{"POST", "/sim/tokens", `{"id":"` + admin + `","expire":1}`, 204},
+	} {
+		req, err := http.NewRequestWithContext(t.Context(), c.method, sv.URL+c.path, strings.NewReader(c.body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		check(t, c.method+" "+c.path+" "+c.body, resp.StatusCode, c.want)
+	}
+	g, _ := sim.Guest(105)
+	if g.Node != "pve2" || !g.Running || g.Lock != "backup" || g.HA != "started" {
+		t.Errorf("guest: got %+v, want it moved, running, locked and under HA", g)
+	}
+	check(t, "token expired", sim.Do(t.Context(), request("GET", "/version", admin, "")).Status, 401)
 }
 
 func first(status int, _ string) int { return status }

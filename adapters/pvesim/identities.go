@@ -61,6 +61,18 @@ func (s *Sim) AddToken(id string, t Token) (secret string, err error) {
 	return secret, err
 }
 
+// ExpireToken sets until when a token is taken, in seconds since 1970; zero is
+// for ever, one is as good as revoked. It reports whether there is such a token.
+func (s *Sim) ExpireToken(id string, expire int64) (found bool) {
+	s.do(func() {
+		if t := s.access.token(id); t != nil {
+			found = true
+			t.expire = expire
+		}
+	})
+	return found
+}
+
 // Grant gives role on path to a user, a token ("user@realm!name") or a group
 // ("@name"), bypassing all checks.
 func (s *Sim) Grant(path, who, role string, propagate bool) {

@@ -62,9 +62,17 @@ func (s *Sim) interceptBy(faults []*Injected, c *call, n *node, point string, th
 			c.leave(f)
 			in.hold(func() { s.interceptBy(faults[i+1:], c, n, point, then) })
 			return
+		case point == PointArrival && f.Kind == FaultRepeat:
+			if !c.repeated {
+				in.strike()
+				c.repeatAfter(f.Delay)
+			}
 		case point == PointArrival && !f.After && f.Kind == FaultCut:
 			in.strike()
 			c.answered = true
+			if c.record >= 0 {
+				s.requests[c.record].Ended = s.now()
+			}
 			deliver := c.deliver
 			s.outbox = append(s.outbox, func() { deliver(Response{Cut: true}) })
 			return
@@ -79,6 +87,19 @@ func (s *Sim) interceptBy(faults []*Injected, c *call, n *node, point string, th
 		}
 	}
 	then()
+}
+
+// repeatAfter delivers the call once more when it has been answered.
+func (c *call) repeatAfter(delay time.Duration) {
+	s, req, answer := c.s, c.req, c.deliver
+	c.deliver = func(r Response) {
+		answer(r)
+		s.do(func() {
+			s.after(delay, func() {
+				s.outbox = append(s.outbox, func() { s.serve(req, func(Response) {}, true) })
+			})
+		})
+	}
 }
 
 // leave answers the caller of a held request, if the fault says so.

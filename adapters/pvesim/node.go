@@ -1,6 +1,7 @@
 package pvesim
 
 import (
+	"errors"
 	"fmt"
 	"time"
 )
@@ -155,12 +156,24 @@ type NodeControl struct {
 	Proxy, Daemon Health
 	// Skew is how far the node's clock is ahead.
 	Skew *time.Duration
+	// ReloadProxy closes the connections of pveproxy, those on which a request is
+	// under way once it is answered: as a reload does, and a worker that has
+	// served its thousand requests.
+	ReloadProxy bool
+	// KillProxy breaks all connections of pveproxy, as its sudden end does, and
+	// starts it again. What it has passed on to pvedaemon goes on.
+	KillProxy bool
+	// RestartDaemon is systemctl restart pvedaemon: requests that wait for it
+	// are lost, and every worker is told to stop, as they share its control
+	// group. (A reload, as an upgrade does it, leaves workers alone.)
+	RestartDaemon bool
 }
 
 // Node applies a change to a node. It fails if there is no such node, or if the
 // address of a node that comes up is taken by now; the node is up all the same.
 func (s *Sim) Node(name string, change NodeControl) error {
 	var power func() error
+	var servers []*nodeServer
 	var err error
 	s.do(func() {
 		n := s.nodes[name]
@@ -169,10 +182,20 @@ func (s *Sim) Node(name string, change NodeControl) error {
 			return
 		}
 		power = n.apply(change)
+		servers = n.servers
 	})
+	// Listeners are closed and opened outside the mutex: their handlers take it.
 	if power != nil {
-		// Listeners are closed and opened outside the mutex: their handlers take it.
 		err = power()
+	}
+	for _, sv := range servers {
+		if change.ReloadProxy {
+			sv.reload()
+		}
+		if change.KillProxy {
+			sv.shut()
+			err = errors.Join(err, sv.open())
+		}
 	}
 	return err
 }
@@ -198,6 +221,13 @@ func (n *node) apply(ch NodeControl) (power func() error) {
 	}
 	if ch.Up != nil && *ch.Up == n.down {
 		power = n.switchPower(*ch.Up)
+	}
+	if ch.RestartDaemon {
+		n.waiting = nil
+		n.daemonLife = Serving
+		for _, t := range n.tasks.running() {
+			t.interrupt()
+		}
 	}
 	if ch.Proxy != 0 {
 		n.proxy = ch.Proxy

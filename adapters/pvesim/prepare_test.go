@@ -88,6 +88,14 @@ var prepare = map[string]func(*lab){
 	"cluster:remote-pveproxy-down-extjs":             proxy("pve2", pvesim.Refusing),
 	"cluster:remote-wrong-certificate":               answer596("error:0A000086:SSL routines::certificate verify failed"),
 	"cluster:remote-not-tls":                         answer596("error:0A00010B:SSL routines::wrong version number"),
+
+	"proxy-single:remote-refused-tasks":                   proxy("pve2", pvesim.Refusing),
+	"proxy-single:remote-refused-destroy":                 proxy("pve2", pvesim.Refusing),
+	"proxy-single:remote-refused-extjs":                   proxy("pve2", pvesim.Refusing),
+	"proxy-single:remote-no-permission-first":             proxy("pve2", pvesim.Refusing),
+	"proxy-single:remote-param-error-not-checked-locally": proxy("pve2", pvesim.Refusing),
+	"proxy-single:remote-bad-path":                        proxy("pve2", pvesim.Refusing),
+	"proxy-single:remote-task-status":                     proxy("pve2", pvesim.Refusing),
 }
 
 func edit(vmid int, key, value string) func(*lab) {

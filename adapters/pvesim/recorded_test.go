@@ -42,7 +42,7 @@ type exchange struct {
 func TestRecorded(t *testing.T) {
 	differs := readDifferences(t)
 	l := newLab(t)
-	for _, file := range []string{"http", "tasks", "destroy", "destroy-more", "lxc", "cluster"} {
+	for _, file := range []string{"http", "tasks", "destroy", "destroy-more", "lxc", "cluster", "proxy-single"} {
 		for _, ex := range readExchanges(t, file) {
 			id := file + ":" + ex.Name
 			l.before(file, ex.Name)

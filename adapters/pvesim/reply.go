@@ -83,6 +83,7 @@ func (c *call) answer(r Response) {
 		c.answered = true
 		if c.record >= 0 {
 			c.s.requests[c.record].Status = r.Status
+			c.s.requests[c.record].Ended = c.s.now()
 		}
 		deliver := c.deliver
 		c.s.outbox = append(c.s.outbox, func() { deliver(r) })

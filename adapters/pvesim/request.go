@@ -57,7 +57,9 @@ func (s *Sim) Do(ctx context.Context, req Request) Response {
 // Serve takes one request and calls reply once with its answer: before Serve
 // returns if nothing has to be waited for, later from a timer otherwise, never
 // after [Sim.Close]. Reply may call back into the Sim.
-func (s *Sim) Serve(req Request, reply func(Response)) {
+func (s *Sim) Serve(req Request, reply func(Response)) { s.serve(req, reply, false) }
+
+func (s *Sim) serve(req Request, reply func(Response), repeated bool) {
 	s.mu.Lock()
 	defer s.unlock()
 	if s.closed {
@@ -71,7 +73,7 @@ func (s *Sim) Serve(req Request, reply func(Response)) {
 	if req.Header == nil {
 		req.Header = http.Header{}
 	}
-	c := &call{s: s, req: req, front: front, node: front, begun: s.now(), deliver: reply, record: -1}
+	c := &call{s: s, req: req, front: front, node: front, begun: s.now(), deliver: reply, repeated: repeated, record: -1}
 	c.journal()
 	c.arrive()
 }
@@ -97,6 +99,7 @@ type call struct {
 	injected []*Injected       // faults that change the reply
 	record   int               // index in Sim.requests, -1 for none
 	answered bool
+	repeated bool // by a fault
 }
 
 // arrive is where the request has been read by the front node's pveproxy.

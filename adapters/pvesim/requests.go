@@ -19,6 +19,9 @@ type RequestRecord struct {
 	Executed bool `json:"executed"`
 	// Status is that of the reply; zero while there is none, or if it was cut.
 	Status int `json:"status"`
+	// Ended is when it was answered or cut; zero while it was not. Of two requests
+	// that one after the other waited for, the later begins no earlier.
+	Ended time.Time `json:"ended,omitzero"`
 }
 
 func (c *call) journal() {

@@ -11,13 +11,9 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"fmt"
-	"io"
-	"log"
 	"math/big"
 	"net"
-	"net/http"
 	"strings"
-	"sync"
 	"time"
 )
 
@@ -30,6 +26,10 @@ type Listen struct {
 	EachNode bool
 	// Plain serves HTTP without TLS.
 	Plain bool
+	// Within opens no socket: connections are made by [Server.Dial], within the
+	// process, and work inside a testing/synctest bubble. Addr is then only a
+	// name, with a port that is not 0.
+	Within bool
 }
 
 // Server is a cluster's listeners. Close it to end them.
@@ -45,6 +45,16 @@ type Server struct {
 	Fingerprints map[string]string
 
 	nodes []*nodeServer
+	pipes *pipes // nil: sockets
+}
+
+// Dial connects to a server that was started with [Listen.Within], by the host
+// and port of one of its URLs.
+func (sv *Server) Dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	if sv.pipes == nil {
+		return nil, fmt.Errorf("dial %s: the simulated cluster is served by sockets", addr)
+	}
+	return sv.pipes.dial(ctx, network, addr)
 }
 
 // Start serves the cluster on the network until [Server.Close]. With TLS it
@@ -73,12 +83,18 @@ func (s *Sim) Start(l Listen) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("serve simulated cluster at %q: %w", l.Addr, err)
 	}
+	if l.Within {
+		if base == 0 {
+			return nil, fmt.Errorf("serve simulated cluster at %q: within the process the port must be given", l.Addr)
+		}
+		sv.pipes = newPipes()
+	}
 	for i, name := range names {
 		at := base
 		if base != 0 {
 			at += i
 		}
-		ns := &nodeServer{addr: net.JoinHostPort(host, itoa(at)), handler: s.NodeHandler(name)}
+		ns := &nodeServer{addr: net.JoinHostPort(host, itoa(at)), handler: s.NodeHandler(name), pipes: sv.pipes}
 		if ca != nil {
 			if err := ca.certify(ns, name, host); err != nil {
 				_ = sv.Close()
@@ -117,97 +133,6 @@ func (sv *Server) Close() error {
 		ns.busy.wait()
 	}
 	return nil
-}
-
-// nodeServer is one node's listener, closed while the node is down.
-type nodeServer struct {
-	addr    string // with the real port, once open
-	handler http.Handler
-	tls     *tls.Config // nil for plain HTTP
-	print   string
-	busy    inFlight
-
-	mu   sync.Mutex // guards srv and done
-	srv  *http.Server
-	done chan struct{}
-}
-
-// inFlight counts running handlers. A WaitGroup would not do: a request may come
-// in while somebody waits for none to be left.
-type inFlight struct {
-	mu   sync.Mutex // guards the fields below
-	n    int
-	idle chan struct{} // closed when n falls to zero; nil if nobody waits
-}
-
-func (f *inFlight) add(n int) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.n += n
-	if f.n == 0 && f.idle != nil {
-		close(f.idle)
-		f.idle = nil
-	}
-}
-
-func (f *inFlight) wait() {
-	f.mu.Lock()
-	if f.n == 0 {
-		f.mu.Unlock()
-		return
-	}
-	if f.idle == nil {
-		f.idle = make(chan struct{})
-	}
-	idle := f.idle
-	f.mu.Unlock()
-	<-idle
-}
-
-func (ns *nodeServer) serve(w http.ResponseWriter, r *http.Request) {
-	ns.busy.add(1)
-	defer ns.busy.add(-1)
-	ns.handler.ServeHTTP(w, r)
-}
-
-func (ns *nodeServer) open() error {
-	ns.mu.Lock()
-	defer ns.mu.Unlock()
-	if ns.srv != nil {
-		return nil
-	}
-	var lc net.ListenConfig
-	l, err := lc.Listen(context.Background(), "tcp", ns.addr)
-	if err != nil {
-		return err
-	}
-	ns.addr = l.Addr().String()
-	if ns.tls != nil {
-		l = tls.NewListener(l, ns.tls)
-	}
-	srv := &http.Server{
-		Handler: http.HandlerFunc(ns.serve), IdleTimeout: 5 * time.Second, ReadHeaderTimeout: 5 * time.Second,
-		ErrorLog:    log.New(io.Discard, "", 0),
-		ConnContext: func(ctx context.Context, _ net.Conn) context.Context { return countRequests(ctx) },
-	}
-	done := make(chan struct{})
-	ns.srv, ns.done = srv, done
-	go func() {
-		defer close(done)
-		_ = srv.Serve(l) // always the error of having been closed
-	}()
-	return nil
-}
-
-func (ns *nodeServer) shut() {
-	ns.mu.Lock()
-	defer ns.mu.Unlock()
-	if ns.srv == nil {
-		return
-	}
-	_ = ns.srv.Close()
-	<-ns.done
-	ns.srv = nil
 }
 
 // authority signs the nodes' certificates.

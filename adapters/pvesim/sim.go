@@ -83,6 +83,9 @@ type Sim struct {
 	requests []RequestRecord
 	faults   []*Injected
 	faultSeq int
+	// heldLocks are those taken through the simulator's own interface.
+	heldLocks map[int]func()
+	lockSeq   int
 }
 
 // New makes a cluster with storages "local" (directory) and "local-lvm" (LVM
@@ -107,6 +110,7 @@ func New(o Options) (*Sim, error) {
 		nodes:     map[string]*node{}, guests: map[int]*guest{}, freeHint: minVMID,
 		stores: map[string]*storage{}, access: newAccess(), flocks: map[flockKey]*lock{},
 		ha: map[int]string{}, stats: map[int]*statSlot{},
+		heldLocks: map[int]func(){},
 	}
 	if s.authDelay == 0 {
 		s.authDelay = authDelay

@@ -71,7 +71,11 @@ func (c *call) fork(typ, id string, stages ...stage) {
 	// caller does not know its UPID.
 	t.pump()
 	if lock != nil {
-		c.fail("can't lock file '/var/log/pve/tasks/.active.lock' - got timeout")
+		text := lock.fault.Text
+		if text == "" {
+			text = "can't lock file '/var/log/pve/tasks/.active.lock' - got timeout"
+		}
+		c.fail(text)
 		return
 	}
 	c.ok(t.upid)
@@ -92,7 +96,7 @@ func (s *Sim) newTask(n *node, typ, id, user string, stages []stage) *task {
 	t := &task{
 		s: s, node: n, typ: typ, id: id, user: user, stages: stages, pid: n.lastPID, alive: true,
 		listed: true, reaped: true,
-		start: n.now().Unix(), ticks: int(s.now().Sub(n.boot).Milliseconds()/10) + 1000,
+		start: n.now().Unix(), ticks: int(s.now().Sub(n.boot).Milliseconds() / 10),
 	}
 	t.upid = fmt.Sprintf("UPID:%s:%08X:%08X:%08X:%s:%s:%s:", n.name, t.pid, t.ticks, t.start, typ, id, user)
 	return t
