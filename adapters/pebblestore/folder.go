@@ -26,6 +26,7 @@ const (
 	markerFile = "writ-ledger" // what the folder is; written last by Create, never changed
 	ownerFile  = "writ-owner"  // who holds it; for people, the lock is what counts
 	endFile    = "writ-end"    // the ledger reached at least here
+	damageFile = "writ-damage" // what was found damaged while the ledger was in use; gone when all is sound again
 )
 
 // A marker says what a folder is.
@@ -84,7 +85,7 @@ func readMarker(disk vfs.FS, dir string) (marker, error) {
 	}
 	b, err := readFile(disk, disk.PathJoin(dir, markerFile))
 	if errors.Is(err, fs.ErrNotExist) {
-		return marker{}, fmt.Errorf("open ledger %s: the folder holds no file %s, so it is not a ledger, or one whose creation was cut short and that never held an event: use another folder", dir, markerFile)
+		return marker{}, fmt.Errorf("open ledger %s: the folder holds no file %s, so it is not a ledger, or making one there, or a backup, was cut short: use another folder", dir, markerFile)
 	}
 	if err != nil {
 		return marker{}, fmt.Errorf("open ledger %s: %w", dir, err)

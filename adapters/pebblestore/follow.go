@@ -118,6 +118,9 @@ func (s *Store) ledgerPage(ctx context.Context, at, end eventstore.Position, fil
 	if at >= end {
 		return nil, at, nil
 	}
+	if at, err = s.behindGap(at); err != nil {
+		return nil, at, err
+	}
 	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: positionKey(at + 1), UpperBound: positionKey(end + 1)})
 	if err != nil {
 		return nil, at, translate(err, "")
@@ -125,15 +128,15 @@ func (s *Store) ledgerPage(ctx context.Context, at, end eventstore.Position, fil
 	defer it.Close()
 	size, looked := 0, 0
 	for ok := it.First(); ok; ok = it.Next() {
-		e, passes, err := s.eventAt(it, at+1, filter)
+		p, err := s.placeAt(it, at+1, filter)
 		if err != nil {
 			return page, at, err
 		}
-		at++
+		at = p.last
 		looked++
-		if passes {
-			page = append(page, e)
-			size += len(e.Data) + len(e.Metadata)
+		if p.passes {
+			page = append(page, p.event)
+			size += len(p.event.Data) + len(p.event.Metadata)
 		}
 		if looked == pagePlaces || len(page) == pageEvents || size >= pageBytes {
 			return page, at, nil
@@ -148,26 +151,42 @@ func (s *Store) ledgerPage(ctx context.Context, at, end eventstore.Position, fil
 	return page, at, nil
 }
 
-// eventAt gives the event at the position under the iterator, which must be
-// want, if its stream passes.
-func (s *Store) eventAt(it *pebble.Iterator, want eventstore.Position, filter eventstore.Filter) (e eventstore.Recorded, passes bool, err error) {
+// A place is what the key of a position stands for.
+type place struct {
+	last   eventstore.Position // the last position it stands for
+	gap    bool                // nothing is there
+	passes bool                // the event does
+	event  eventstore.Recorded // if it passes
+}
+
+// placeAt reads the place under the iterator, which must begin at want, and
+// its event if the stream passes.
+func (s *Store) placeAt(it *pebble.Iterator, want eventstore.Position, filter eventstore.Filter) (place, error) {
 	if key := it.Key(); len(key) != 9 || eventstore.Position(binary.BigEndian.Uint64(key[1:])) != want {
-		return e, false, &eventstore.CorruptError{Why: fmt.Sprintf("position %d is missing, key %x follows", want, key)}
+		return place{}, &eventstore.CorruptError{Why: fmt.Sprintf("position %d is missing, key %x follows", want, key)}
 	}
 	value, err := it.ValueAndErr()
 	if err != nil {
-		return e, false, translate(err, "")
+		return place{}, translate(err, "")
 	}
 	_, stream, revision, err := decodePlace(it.Key(), value)
-	if err != nil || !filter.Passes(stream) {
-		return e, false, err
+	if err != nil {
+		return place{}, err
 	}
-	e, err = s.get(stream, revision)
+	if stream == "" {
+		return s.gapAt(want, uint64(revision))
+	}
+	p := place{last: want}
+	if !filter.Passes(stream) {
+		return p, nil
+	}
+	p.passes = true
+	p.event, err = s.get(stream, revision)
 	if errors.Is(err, errNoEvent) {
-		return e, false, &eventstore.CorruptError{Stream: stream, Why: fmt.Sprintf("revision %d, which is at position %d, is missing", revision, want)}
+		return p, &eventstore.CorruptError{Stream: stream, Why: fmt.Sprintf("revision %d, which is at position %d, is missing", revision, want)}
 	}
-	if err == nil && e.Position != want {
-		err = &eventstore.CorruptError{Stream: stream, Why: fmt.Sprintf("revision %d says position %d, position %d says it is there", revision, e.Position, want)}
+	if err == nil && p.event.Position != want {
+		err = &eventstore.CorruptError{Stream: stream, Why: fmt.Sprintf("revision %d says position %d, position %d says it is there", revision, p.event.Position, want)}
 	}
-	return e, true, err
+	return p, err
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"strings"
 	"sync"
 
@@ -25,8 +26,12 @@ import (
 // It also holds removals back until told that they may go: opening removes
 // files that the manifest does not name, and if the manifest is damaged those
 // may be the only copy of events.
+//
+// All this concerns the ledger's folder. What pebble writes elsewhere is a
+// backup: there an error is only an error, and the ledger goes on.
 type guard struct {
 	vfs.FS
+	dir string // the ledger's folder
 
 	frozen chan struct{} // closed by freeze
 
@@ -36,11 +41,38 @@ type guard struct {
 	held    []string
 	lock    io.Closer // of the folder, as taken by pebble
 	lockErr error     // why pebble did not get it
+
+	// copying says why a backup must end now; nil between backups.
+	copying func() error
 }
 
-func newGuard(fs vfs.FS) *guard {
-	return &guard{FS: fs, frozen: make(chan struct{}), hold: true}
+func newGuard(fs vfs.FS, dir string) *guard {
+	return &guard{FS: fs, dir: fs.PathJoin(dir), frozen: make(chan struct{}), hold: true}
 }
+
+// elsewhere tells whether something does not belong to the ledger's folder.
+func (g *guard) elsewhere(name string) bool {
+	return g.PathJoin(name) != g.dir && g.PathDir(name) != g.dir
+}
+
+// copyUntil sets what can end a backup early.
+func (g *guard) copyUntil(stop func() error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.copying = stop
+}
+
+func (g *guard) copyStopped() error {
+	g.mu.Lock()
+	stop := g.copying
+	g.mu.Unlock()
+	if stop == nil {
+		return errNoBackup
+	}
+	return stop()
+}
+
+var errNoBackup = errors.New("no backup is under way")
 
 // freeze stops all further changes. The first reason stays.
 func (g *guard) freeze(why error) {
@@ -94,22 +126,24 @@ func (g *guard) letGo() error {
 // back.
 func (g *guard) unlessFrozen(call func() error) error {
 	result := make(chan error, 1)
-	go func() {
-		defer func() {
-			// Pebble panics where it can't imagine an error, a log that can't
-			// be created for one.
-			if r := recover(); r != nil {
-				result <- fmt.Errorf("pebble gave up: %v", r)
-			}
-		}()
-		result <- call()
-	}()
+	go func() { result <- survive(call) }()
 	select {
 	case err := <-result:
 		return errors.Join(err, g.failed())
 	case <-g.frozen:
 		return g.failed()
 	}
+}
+
+// survive makes an error of a panic: pebble panics where it can't imagine an
+// error, a log that can't be created for one.
+func survive(call func() error) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("pebble gave up: %v", r)
+		}
+	}()
+	return call()
 }
 
 // Lock keeps a hold of the folder's lock: a pebble that is frozen can't be
@@ -151,6 +185,9 @@ func (f closerFunc) Close() error { return f() }
 // Remove implements [vfs.FS]. That a file which nobody needs could not be
 // removed is no harm.
 func (g *guard) Remove(name string) error {
+	if g.elsewhere(name) {
+		return g.FS.Remove(name)
+	}
 	g.pass()
 	g.mu.Lock()
 	if g.hold {
@@ -163,6 +200,9 @@ func (g *guard) Remove(name string) error {
 }
 
 func (g *guard) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	if g.elsewhere(name) {
+		return g.createCopy(name, c)
+	}
 	g.pass()
 	if strings.HasPrefix(g.PathBase(name), "marker.") {
 		// A marker names the file that counts from now on, the manifest above
@@ -184,6 +224,9 @@ func (g *guard) ReuseForWrite(from, to string, c vfs.DiskWriteCategory) (vfs.Fil
 }
 
 func (g *guard) Rename(from, to string) error {
+	if g.elsewhere(to) {
+		return g.FS.Rename(from, to)
+	}
 	g.pass()
 	g.done("rename "+from, g.FS.Rename(from, to))
 	return nil
@@ -191,10 +234,27 @@ func (g *guard) Rename(from, to string) error {
 
 func (g *guard) OpenDir(name string) (vfs.File, error) {
 	f, err := g.FS.OpenDir(name)
-	if err != nil {
-		return nil, err
+	if err != nil || g.elsewhere(name) {
+		return f, err
 	}
 	return &guardedFile{File: f, guard: g, name: name}, nil
+}
+
+// MkdirAll implements [vfs.FS]. A copy of the ledger holds whole writs too.
+func (g *guard) MkdirAll(dir string, _ os.FileMode) error { return g.FS.MkdirAll(dir, 0o700) }
+
+// Link makes a copy instead, by failing: a backup that shared its files with
+// the ledger would be damaged along with it.
+func (g *guard) Link(_, _ string) error { return errNoLinks }
+
+var errNoLinks = errors.New("links are not made")
+
+func (g *guard) RemoveAll(name string) error {
+	if g.elsewhere(name) {
+		return g.FS.RemoveAll(name)
+	}
+	g.pass()
+	return g.FS.RemoveAll(name)
 }
 
 // What follows is not used by what this package asks of pebble.
@@ -204,17 +264,6 @@ func (g *guard) OpenReadWrite(name string, c vfs.DiskWriteCategory, o ...vfs.Ope
 	f, err := g.FS.OpenReadWrite(name, c, o...)
 	g.done("open "+name, err)
 	return &guardedFile{File: f, guard: g, name: name}, nil
-}
-
-func (g *guard) Link(from, to string) error {
-	g.pass()
-	g.done("link "+to, g.FS.Link(from, to))
-	return nil
-}
-
-func (g *guard) RemoveAll(name string) error {
-	g.pass()
-	return g.FS.RemoveAll(name)
 }
 
 // Unwrap implements [vfs.FS].

@@ -54,3 +54,27 @@ func (f *guardedFile) Close() error {
 	f.guard.done("close "+f.name, f.File.Close())
 	return nil
 }
+
+// A copiedFile belongs to a backup. Its writes fail once that has to end.
+type copiedFile struct {
+	vfs.File
+	guard *guard
+}
+
+func (g *guard) createCopy(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	if err := g.copyStopped(); err != nil {
+		return nil, err
+	}
+	f, err := g.FS.Create(name, c)
+	if err != nil {
+		return nil, err
+	}
+	return &copiedFile{File: f, guard: g}, nil
+}
+
+func (f *copiedFile) Write(b []byte) (int, error) {
+	if err := f.guard.copyStopped(); err != nil {
+		return 0, err
+	}
+	return f.File.Write(b)
+}

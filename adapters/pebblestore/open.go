@@ -1,15 +1,18 @@
 package pebblestore
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"math"
 	"sync"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/sstable"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"writ/domain/eventstore"
@@ -27,59 +30,83 @@ type Store struct {
 	clock    func() time.Time
 	maxGroup int
 
-	requests chan *request
-	closing  chan struct{} // closed by Close
-	stopped  chan struct{} // closed when the committer has ended
+	readTables sstable.ReaderOptions
+	imported   imported // never changes
+	system     bool     // streams whose names start with $ may be appended to
+
+	requests  chan *request
+	closing   chan struct{} // closed by Close
+	unsettled chan *group   // written, not known to be durable; in order
+	stopped   chan struct{} // closed when the last group is answered
+	watched   chan struct{} // closed when watch has ended
 
 	// db must not be called once it is closed: reads hold life shared.
 	life   sync.RWMutex
 	closed bool // guarded by life
 
-	mu      sync.Mutex          // guards the two below
-	end     eventstore.Position // everything up to here is durable, nothing beyond is shown
-	changed chan struct{}       // closed when end moves on
+	mu      sync.Mutex                                  // guards the four below
+	end     eventstore.Position                         // everything up to here is durable, nothing beyond is shown
+	changed chan struct{}                               // closed when end moves on
+	heads   map[eventstore.StreamID]eventstore.Recorded // the newest events up to end, of some streams
+	checked checked                                     // how far the tables were read
+
+	backups sync.Mutex // held by the one that is under way
 }
 
 // Create makes a new ledger in a folder that is empty or does not exist yet.
 // When it returns nil, the ledger is durable; after an error or a crash the
 // folder is not a ledger, and has to be emptied before the next try.
 func Create(dir string, ledger eventstore.LedgerID, o Options) error {
-	o = o.withDefaults()
-	if err := checkLedgerID(ledger); err != nil {
-		return fmt.Errorf("create ledger %s: %w", dir, err)
-	}
-	if err := checkEmpty(o.FS, dir); err != nil {
-		return fmt.Errorf("create ledger %s: %w", dir, err)
-	}
-	// The ledger holds whole writs: it is its owner's alone.
-	if err := o.FS.MkdirAll(dir, 0o700); err != nil {
-		return fmt.Errorf("create ledger %s: %w", dir, err)
-	}
-	g := newGuard(o.FS)
-	db, err := openPebble(dir, o, g, func(p *pebble.Options) { p.ErrorIfExists = true })
-	if err != nil {
-		return fmt.Errorf("create ledger %s: %w", dir, err)
-	}
-	err = g.unlessFrozen(func() error { return db.Set(metaKey("ledger"), []byte(ledger), pebble.Sync) })
-	if err = errors.Join(err, g.letGo()); err != nil {
-		return errors.Join(fmt.Errorf("create ledger %s: %w", dir, err), g.unlock())
-	}
-	if err := g.unlessFrozen(db.Close); err != nil {
-		return errors.Join(fmt.Errorf("create ledger %s: %w", dir, err), g.unlock())
-	}
-	// Last: without it nobody takes the folder for a ledger.
-	m := marker{format: formatVersion, oldestWriter: formatVersion, ledger: ledger}
-	if err := writeFile(o.FS, dir, markerFile, m.encode()); err != nil {
+	nothing := func(*pebble.DB) error { return nil }
+	if err := create(dir, ledger, o.withDefaults(), nothing); err != nil {
 		return fmt.Errorf("create ledger %s: %w", dir, err)
 	}
 	return nil
 }
 
+// create makes a ledger that holds what fill puts there.
+func create(dir string, ledger eventstore.LedgerID, o Options, fill func(*pebble.DB) error) error {
+	if err := checkLedgerID(ledger); err != nil {
+		return err
+	}
+	if err := checkEmpty(o.FS, dir); err != nil {
+		return err
+	}
+	// The ledger holds whole writs: it is its owner's alone.
+	if err := o.FS.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	g := newGuard(o.FS, dir)
+	db, err := openPebble(dir, o, g, func(p *pebble.Options) { p.ErrorIfExists = true })
+	if err != nil {
+		return err
+	}
+	err = g.unlessFrozen(func() error {
+		if err := fill(db); err != nil {
+			return err
+		}
+		// The sync is for all that was filled in before, too.
+		return db.Set(metaKey("ledger"), []byte(ledger), pebble.Sync)
+	})
+	if err = errors.Join(err, g.letGo()); err != nil {
+		// Not closed but abandoned: this is no ledger.
+		g.freeze(err)
+		return errors.Join(err, g.unlock())
+	}
+	if err := g.unlessFrozen(db.Close); err != nil {
+		return errors.Join(err, g.unlock())
+	}
+	// Last: without it nobody takes the folder for a ledger.
+	m := marker{format: formatVersion, oldestWriter: formatVersion, ledger: ledger}
+	return writeFile(o.FS, dir, markerFile, m.encode())
+}
+
 // Open takes hold of a ledger. It refuses a folder that does not exist, is
 // empty, is not a ledger, needs a newer program, or is held by another
-// process, and gives an *eventstore.CorruptError if events that were on record
-// are missing. A refusal removes nothing from the folder. What was appended
-// when the process or the machine stopped is on record whole or not at all,
+// process. It gives an *eventstore.CorruptError if events that were on record
+// are missing, if the frame of any table is damaged, or anything of those
+// written last (Options.CheckAtOpen); Health tells of the others. A refusal
+// removes nothing from the folder. What was appended when the process or the machine stopped is on record whole or not at all,
 // and on record if it was acknowledged.
 func Open(dir string, o Options) (*Store, error) {
 	o = o.withDefaults()
@@ -87,59 +114,94 @@ func Open(dir string, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := newGuard(o.FS)
+	return hold(context.Background(), dir, m, o)
+}
+
+// hold opens a folder that is what a marker says. ctx bounds the opening alone.
+func hold(ctx context.Context, dir string, m marker, o Options) (*Store, error) {
+	g := newGuard(o.FS, dir)
 	db, err := openPebble(dir, o, g, func(p *pebble.Options) { p.ErrorIfNotExists = true })
 	if err != nil {
 		return nil, fmt.Errorf("open ledger %s: %w", dir, err)
 	}
 	s := &Store{
 		dir: dir, ledger: m.ledger, db: db, guard: g, disk: o.FS, log: o.Logger, clock: o.Clock, maxGroup: o.MaxGroup,
-		requests: make(chan *request, o.MaxGroup),
-		closing:  make(chan struct{}),
-		stopped:  make(chan struct{}),
-		changed:  make(chan struct{}),
+		readTables: o.readTables(), system: o.SystemStreams,
+
+		requests:  make(chan *request, o.MaxGroup),
+		closing:   make(chan struct{}),
+		unsettled: make(chan *group, maxUnsettled),
+		stopped:   make(chan struct{}),
+		watched:   make(chan struct{}),
+		changed:   make(chan struct{}),
+		heads:     make(map[eventstore.StreamID]eventstore.Recorded),
 	}
-	if err := s.start(o); err != nil {
+	unread, err := s.start(ctx, o)
+	if err != nil {
 		// Not closed but abandoned: closing would change the folder.
 		g.freeze(err)
 		return nil, errors.Join(fmt.Errorf("open ledger %s: %w", dir, err), g.unlock())
 	}
 	go s.commitAll()
+	go s.settleAll()
+	go s.watch(unread) //nolint:contextcheck // it ends with the store, not with the opening
 	return s, nil
 }
 
-// start checks what is there before anything is removed or added.
-func (s *Store) start(o Options) error {
-	if err := s.checkComplete(); err != nil {
-		return err
+// start checks what is there before anything is removed or added. It gives the
+// tables of which it has not read all.
+func (s *Store) start(ctx context.Context, o Options) (unread []table, err error) {
+	noted, err := readNote(s.disk, s.dir)
+	if err != nil {
+		return nil, err
+	}
+	if noted != "" {
+		o.CheckAtOpen = math.MaxInt64
+		s.log.Warn("ledger: it was found damaged, checking all of it", "dir", s.dir, "found", noted)
+	}
+	keys, unread, err := s.checkTables(ctx, o.CheckAtOpen)
+	if err == nil {
+		err = s.checkComplete(keys, noted != "")
+	}
+	if err != nil {
+		return nil, err
 	}
 	// Only now may files go that the manifest does not name.
 	if err := errors.Join(s.guard.letGo(), s.guard.failed()); err != nil {
-		return err
+		return nil, err
+	}
+	if noted != "" {
+		// If this fails, the next opening checks all once more.
+		if err := s.disk.Remove(s.disk.PathJoin(s.dir, damageFile)); err != nil {
+			return nil, err
+		}
 	}
 	if err := s.writeEnd(); err != nil {
-		return err
+		return nil, err
 	}
 	// If this fails, nobody can say who holds the folder; it is held anyway.
 	if err := writeFile(s.disk, s.dir, ownerFile, ownerText(o.Clock())); err != nil {
-		return err
+		return nil, err
 	}
 	s.log.Info("ledger opened", "ledger", s.ledger, "dir", s.dir, "position", uint64(s.end))
-	return nil
+	return unread, nil
 }
 
-// Halted is closed when a write or a sync failed: from then on every append
-// fails, and only opening the ledger again, best by a new process, helps.
-// Reads go on and show what is durable. Why gives the reason.
+// Halted is closed when a write or a sync failed, or when a table was found
+// damaged: from then on every append fails, and only opening the ledger again,
+// best by a new process, helps. Reads go on and show what is durable; what is
+// damaged they refuse. Why gives the reason.
 func (s *Store) Halted() <-chan struct{} { return s.guard.frozen }
 
-// Why gives the reason for which the store has halted; nil if it has not.
+// Why gives the reason for which the store has halted; nil if it has not. It
+// is an *eventstore.CorruptError if the ledger is damaged.
 func (s *Store) Why() error { return s.guard.failed() }
 
 // openPebble opens the database. No error of it carries a pebble type.
 func openPebble(dir string, o Options, g *guard, with func(*pebble.Options)) (*pebble.DB, error) {
 	p := o.pebble(g)
 	with(p)
+	p.Experimental.CompactionScheduler = newScheduler(g)
 	opened := make(chan *pebble.DB, 1)
 	err := g.unlessFrozen(func() error {
 		db, err := pebble.Open(dir, p)
@@ -161,8 +223,9 @@ func openPebble(dir string, o Options, g *guard, with func(*pebble.Options)) (*p
 // missing. Pebble takes a damaged manifest for one that ends at the damage,
 // and a damaged last piece of the log for one that a crash tore; either would
 // make events vanish without a word, and a vanished event lets an op run
-// again.
-func (s *Store) checkComplete() error {
+// again. keys is how many the tables hold; right after opening that is all:
+// what the log held has been put into a table.
+func (s *Store) checkComplete(keys uint64, every bool) error {
 	id, closer, err := s.db.Get(metaKey("ledger"))
 	if errors.Is(err, pebble.ErrNotFound) {
 		return &eventstore.CorruptError{Why: "the record of the ledger's id is gone: restore the folder from a backup"}
@@ -184,12 +247,15 @@ func (s *Store) checkComplete() error {
 	if err != nil {
 		return err
 	}
-	if uint64(s.end) < known {
+	if s.imported, err = readImported(s.db); err != nil {
+		return err
+	}
+	if known = max(known, uint64(s.imported.end)); uint64(s.end) < known {
 		return &eventstore.CorruptError{Why: fmt.Sprintf("the ledger ends at position %d, but it had reached %d: events are missing, restore the folder from a backup", s.end, known)}
 	}
 	// Each event has two keys, which are written once and never removed; the
 	// tables know how many they hold. If the numbers differ, look closely.
-	if n, err := s.countKeys(); err == nil && n == 2*uint64(s.end)+1 {
+	if keys == s.imported.keysUpTo(s.end) && !every {
 		return nil
 	}
 	s.log.Warn("ledger: checking every event", "dir", s.dir, "events", uint64(s.end))
@@ -210,25 +276,6 @@ func (s *Store) lastPosition() (eventstore.Position, error) {
 		return 0, &eventstore.CorruptError{Why: fmt.Sprintf("position key %x has %d bytes, want 9", it.Key(), len(it.Key()))}
 	}
 	return eventstore.Position(binary.BigEndian.Uint64(it.Key()[1:])), nil
-}
-
-// countKeys adds up what the tables hold. Right after opening that is all:
-// what the log held has been put into a table.
-func (s *Store) countKeys() (uint64, error) {
-	levels, err := s.db.SSTables(pebble.WithProperties())
-	if err != nil {
-		return 0, err
-	}
-	var n uint64
-	for _, tables := range levels {
-		for _, t := range tables {
-			if t.Virtual || t.Properties == nil {
-				return 0, errors.New("a table that can't be counted")
-			}
-			n += t.Properties.NumEntries
-		}
-	}
-	return n, nil
 }
 
 func (s *Store) writeEnd() error {
@@ -256,6 +303,7 @@ func (s *Store) Close() error {
 	case <-s.stopped:
 	case <-s.guard.frozen: // the committer may be waiting for ever
 	}
+	<-s.watched // soon: it looks up after each table
 	s.life.Lock()
 	defer s.life.Unlock()
 	s.closed = true
@@ -280,6 +328,10 @@ func (s *Store) Close() error {
 func translate(err error, stream eventstore.StreamID) error {
 	if err == nil {
 		return nil
+	}
+	var ours *eventstore.CorruptError
+	if errors.As(err, &ours) {
+		return ours
 	}
 	if pebble.IsCorruptionError(err) {
 		return &eventstore.CorruptError{Stream: stream, Why: err.Error()}

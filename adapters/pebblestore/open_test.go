@@ -216,7 +216,7 @@ func TestCloseEndsEverything(t *testing.T) {
 	}
 	_, appended := s.Append(t.Context(), "op-2", eventstore.NoStream(), proposal("op-2", 0, 1, 1)...)
 	_, head := s.Head(t.Context(), "op-1")
-	for what, err := range map[string]error{"subscription": ended, "append": appended, "head": head, "verify": s.Verify(t.Context())} {
+	for what, err := range map[string]error{"subscription": ended, "append": appended, "head": head, "verify": s.Verify(t.Context(), nil)} {
 		if !errors.Is(err, eventstore.ErrClosed) {
 			t.Errorf("%s: got error %v, want ErrClosed", what, err)
 		}

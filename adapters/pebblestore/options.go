@@ -8,7 +8,10 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
+	"github.com/cockroachdb/pebble/v2/sstable"
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"writ/domain/eventstore"
 )
 
 // Options of a store. The zero value is good for production.
@@ -25,6 +28,15 @@ type Options struct {
 	MemTableBytes uint64
 	// MaxGroup bounds the appends that share one fsync. 0: 256.
 	MaxGroup int
+	// SystemStreams lets Append take streams whose names start with $, which
+	// are the store's own otherwise. For a server that keeps what it knows of
+	// streams as events beside them ($$name, as EventStoreDB does); never for
+	// a ledger of ops.
+	SystemStreams bool
+	// CheckAtOpen is how many bytes of tables, the ones written last first,
+	// are read whole and checked before Open returns; the rest is read soon
+	// after. It bounds what a restart costs. 0: 64 MiB. Below 0: none.
+	CheckAtOpen int64
 	// FS stands in for the disk in tests. Nil: the operating system's.
 	FS vfs.FS
 }
@@ -48,6 +60,9 @@ func (o Options) withDefaults() Options {
 	if o.MaxGroup <= 0 {
 		o.MaxGroup = 256
 	}
+	if o.CheckAtOpen == 0 {
+		o.CheckAtOpen = 64 << 20
+	}
 	if o.FS == nil {
 		o.FS = vfs.Default
 	}
@@ -70,14 +85,15 @@ func (o Options) pebble(g *guard) *pebble.Options {
 		Logger:            &logger{log: o.Logger, guard: g},
 		EventListener: &pebble.EventListener{
 			// A flush or compaction failed. Pebble would try again at once,
-			// for ever.
+			// for ever; see scheduler.
 			BackgroundError: func(err error) {
 				g.freeze(fmt.Errorf("background work: %w", err))
 				o.Logger.Error("ledger stopped: background work failed", "err", err)
 			},
-			// Whoever reads it gets the error; the rest is readable.
+			// Whoever reads it gets the error, see Health for the rest. If this
+			// came too late for an append, nothing is wrong with that append.
 			DataCorruption: func(info pebble.DataCorruptionInfo) {
-				o.Logger.Error("ledger damaged on disk", "file", info.Path, "err", info.Details)
+				g.freeze(&eventstore.CorruptError{Why: fmt.Sprintf("table %s: %v", info.Path, info.Details)})
 			},
 			DiskSlow: func(info pebble.DiskSlowInfo) {
 				o.Logger.Warn("disk slow", "file", info.Path, "duration", info.Duration)
@@ -90,6 +106,46 @@ func (o Options) pebble(g *guard) *pebble.Options {
 		p.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
 	}
 	return p
+}
+
+// readTables gives the options with which pebble reads the tables it writes.
+func (o Options) readTables() sstable.ReaderOptions {
+	p := o.pebble(newGuard(o.FS, ""))
+	p.EnsureDefaults()
+	return p.MakeReaderOptions()
+}
+
+// A scheduler lets no compaction begin once the guard is frozen. One that
+// meets a damaged block before it has written anything would not be stopped by
+// the guard, and pebble would begin it again at once, for ever, at the cost of
+// a whole processor.
+type scheduler struct {
+	pebble.CompactionScheduler
+	guard *guard
+}
+
+// newScheduler makes pebble's own, but for a clock that looks ten times a
+// second whether more compactions are allowed by now: here it is always one.
+func newScheduler(g *guard) *scheduler {
+	return &scheduler{CompactionScheduler: pebble.NewConcurrencyLimitSchedulerWithNoPeriodicGrantingForTest(), guard: g}
+}
+
+// Register implements [pebble.CompactionScheduler].
+func (s *scheduler) Register(goroutines int, db pebble.DBForCompaction) {
+	s.CompactionScheduler.Register(goroutines, &compacting{DBForCompaction: db, guard: s.guard})
+}
+
+type compacting struct {
+	pebble.DBForCompaction
+	guard *guard
+}
+
+// GetAllowedWithoutPermission implements [pebble.DBForCompaction].
+func (c *compacting) GetAllowedWithoutPermission() int {
+	if c.guard.failed() != nil {
+		return 0
+	}
+	return c.DBForCompaction.GetAllowedWithoutPermission()
 }
 
 // A logger takes pebble's log.

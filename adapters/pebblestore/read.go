@@ -21,28 +21,6 @@ const (
 
 var errNoEvent = errors.New("no such event")
 
-// A horizon is how much of the ledger may be shown: pebble lets readers see a
-// batch before its fsync has returned.
-type horizon struct {
-	end     eventstore.Position
-	changed <-chan struct{}
-}
-
-func (s *Store) shown() horizon {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return horizon{end: s.end, changed: s.changed}
-}
-
-// show makes what is durable visible, and wakes those who follow.
-func (s *Store) show(end eventstore.Position) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.end = end
-	close(s.changed)
-	s.changed = make(chan struct{})
-}
-
 // reading holds Close off until the function it returns is called.
 func (s *Store) reading(ctx context.Context) (done func(), err error) {
 	if err := ctx.Err(); err != nil {
@@ -96,10 +74,14 @@ func (s *Store) Head(ctx context.Context, stream eventstore.StreamID) (eventstor
 		return eventstore.Recorded{}, fmt.Errorf("read the head of %s: %w", stream, err)
 	}
 	defer done()
-	e, err := s.head(stream, s.shown().end)
-	if err != nil {
+	e, known, end := s.remembered(stream)
+	if known {
+		return ownCopy(e), nil
+	}
+	if e, err = s.head(stream, end); err != nil {
 		return eventstore.Recorded{}, fmt.Errorf("read the head of %s: %w", stream, err)
 	}
+	s.remember(e, end)
 	return e, nil
 }
 

@@ -155,6 +155,12 @@ func placeChecksum(key, value []byte) uint32 {
 	return crc32.Update(crc32.Update(0, castagnoli, key), castagnoli, value[checksumLen:])
 }
 
+// encodeGap gives the value of a position that stands for so many in a row at
+// which an imported ledger has nothing. No stream has an empty name.
+func encodeGap(key []byte, positions uint64) []byte {
+	return encodePlace(key, "", eventstore.Revision(positions))
+}
+
 // decodePlace is the reverse of positionKey and encodePlace.
 func decodePlace(key, value []byte) (eventstore.Position, eventstore.StreamID, eventstore.Revision, error) {
 	corrupt := func(why string) (eventstore.Position, eventstore.StreamID, eventstore.Revision, error) {

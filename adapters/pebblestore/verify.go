@@ -9,21 +9,68 @@ import (
 	"writ/domain/eventstore"
 )
 
-// Verify reads the whole ledger and checks that nothing is missing, doubled or
-// damaged: every position up to the end holds one event, every stream's
-// revisions begin at 0 and have no gap, and both agree. It gives an
-// *eventstore.CorruptError if not. It may run beside everything else, and
-// holds Close off while it does.
-func (s *Store) Verify(ctx context.Context) error {
+// A Progress tells how far [Store.Verify] has got.
+type Progress struct {
+	Bytes, OfBytes   uint64 // of tables, read first
+	Events, OfEvents uint64
+}
+
+// Verify reads all of the ledger: each block of each table, by its checksum;
+// then every event, and checks that nothing is missing, doubled or damaged:
+// every position up to the end holds one event (or was left free by
+// Import), every stream's revisions begin
+// at 0 and have no gap, and both agree. It gives an *eventstore.CorruptError
+// if not, and the store has halted then. It may run beside everything else,
+// and holds Close off while it does. progress, if not nil, is called now and
+// then.
+func (s *Store) Verify(ctx context.Context, progress func(Progress)) error {
 	done, err := s.reading(ctx)
 	if err != nil {
 		return fmt.Errorf("verify ledger %s: %w", s.dir, err)
 	}
 	defer done()
-	if err := s.verify(s.shown().end, ctx.Err); err != nil {
-		return fmt.Errorf("verify ledger %s: %w", s.dir, err)
+	if progress == nil {
+		progress = func(Progress) {}
+	}
+	if err := s.verifyAll(ctx, progress); err != nil {
+		return fmt.Errorf("verify ledger %s: %w", s.dir, s.damaged(err))
 	}
 	return nil
+}
+
+func (s *Store) verifyAll(ctx context.Context, progress func(Progress)) error {
+	end := s.shown().end
+	at := Progress{OfEvents: s.imported.eventsUpTo(end)}
+	tables, err := s.tables()
+	if err != nil {
+		return err
+	}
+	for _, t := range tables {
+		at.OfBytes += t.size
+	}
+	for _, t := range tables {
+		progress(at)
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if _, err := s.checkUsed(ctx, t); err != nil {
+			return err
+		}
+		at.Bytes += t.size
+	}
+	seen := uint64(0) // each event twice: by position, by stream
+	err = s.verify(end, func() error {
+		if seen++; seen%4096 == 0 {
+			at.Events = seen / 2
+			progress(at)
+		}
+		return ctx.Err()
+	})
+	if err == nil {
+		at.Events = at.OfEvents
+		progress(at)
+	}
+	return err
 }
 
 // verify checks the ledger up to a position. Every position leads to an event
@@ -38,28 +85,39 @@ func (s *Store) verify(end eventstore.Position, stop func() error) error {
 	if err != nil {
 		return err
 	}
-	if places != uint64(end) || events != places {
+	if places != s.imported.eventsUpTo(end) || events != places {
 		return &eventstore.CorruptError{Why: fmt.Sprintf("it ends at position %d, with %d positions and %d events", end, places, events)}
 	}
 	return nil
 }
 
+// verifyPlaces gives the number of positions that hold an event.
 func (s *Store) verifyPlaces(end eventstore.Position, stop func() error) (n uint64, err error) {
 	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: []byte{positionPrefix}, UpperBound: positionKey(end + 1)})
 	if err != nil {
 		return 0, translate(err, "")
 	}
 	defer it.Close()
+	at := eventstore.Position(0)
 	for ok := it.First(); ok; ok = it.Next() {
 		if err := stop(); err != nil {
 			return n, err
 		}
-		n++
-		if _, _, err := s.eventAt(it, eventstore.Position(n), eventstore.Filter{}); err != nil {
+		p, err := s.placeAt(it, at+1, eventstore.Filter{})
+		if err != nil {
 			return n, err
 		}
+		if at = p.last; !p.gap {
+			n++
+		}
 	}
-	return n, translate(it.Error(), "")
+	if err := it.Error(); err != nil {
+		return n, translate(err, "")
+	}
+	if at != end {
+		return n, &eventstore.CorruptError{Why: fmt.Sprintf("position %d is missing, the ledger ends at %d", at+1, end)}
+	}
+	return n, nil
 }
 
 func (s *Store) verifyStreams(end eventstore.Position, stop func() error) (n uint64, err error) {

@@ -45,7 +45,7 @@ type acknowledged struct {
 // acknowledged, and of nothing only a part.
 func survived(s *pebblestore.Store, acks []acknowledged) error {
 	ctx := context.Background()
-	if err := s.Verify(ctx); err != nil {
+	if err := s.Verify(ctx, nil); err != nil {
 		return err
 	}
 	at := make(map[eventstore.Position]eventstore.Recorded)

@@ -2,13 +2,14 @@ package eventstore
 
 import (
 	"fmt"
+	"math"
 	"unicode/utf8"
 )
 
 // CheckAppend gives the *InvalidError with which every store refuses an append
-// that breaks the form: an invalid expectation, no event or too many or too
-// large, a name that is empty, too long, not UTF-8 or the store's own, an id
-// that is zero or used twice within the append.
+// that breaks the form: an invalid expectation or one that no stream can meet,
+// no event or too many or too large, a name that is empty, too long, not UTF-8
+// or the store's own, an id that is zero or used twice within the append.
 func CheckAppend(stream StreamID, expected Expected, events []Proposed) error {
 	refuse := func(format string, args ...any) error {
 		return &InvalidError{Stream: stream, Why: fmt.Sprintf(format, args...)}
@@ -28,6 +29,12 @@ func CheckAppend(stream StreamID, expected Expected, events []Proposed) error {
 		return refuse("no event was given")
 	case len(events) > MaxAppendEvents:
 		return refuse("%d events in one append, at most %d are allowed", len(events), MaxAppendEvents)
+	}
+	// Beyond it Next wraps around to 0, which would be taken for a stream that
+	// does not exist yet; and the wire protocol of EventStoreDB has its special
+	// values there.
+	if r, ok := expected.Revision(); ok && uint64(r) > math.MaxInt64-uint64(len(events)) {
+		return refuse("revision %d was expected, no stream gets that far", r)
 	}
 	seen := make(map[EventID]bool, len(events))
 	total := 0

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -14,7 +15,7 @@ import (
 
 func (s Suite) appending(t *testing.T) {
 	t.Run("takes effect only if the stream is exactly as expected", s.expectedRevision)
-	t.Run("without an expectation is refused", s.noExpectation)
+	t.Run("without an expectation that can be met is refused", s.noExpectation)
 	t.Run("puts all its events on record, in order", s.severalEvents)
 	t.Run("that breaks the form is refused", s.badForm)
 	t.Run("up to the limits is taken", s.limits)
@@ -55,6 +56,9 @@ func (s Suite) noExpectation(t *testing.T) {
 	for range 2 { // on no stream, and on one
 		before := f.read(t, stream, 0)
 		_, err := f.Append(f.ctx, stream, eventstore.Expected{}, event())
+		invalid(t, err)
+		// The next revision is 0 again, which a new stream has.
+		_, err = f.Append(f.ctx, stream, eventstore.At(math.MaxUint64), event())
 		invalid(t, err)
 		same(t, "after a refused append", f.read(t, stream, 0), before)
 		f.grow(t, 1, stream)

@@ -1,0 +1,128 @@
+package pebblestore
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"writ/domain/eventstore"
+)
+
+// A plan is what one group would change.
+type plan struct {
+	store   *Store
+	batch   *pebble.Batch
+	now     time.Time
+	end     eventstore.Position // after the group
+	written *tails
+	fresh   map[eventstore.StreamID]*freshStream
+}
+
+// A freshStream holds the events of one stream that the group adds.
+type freshStream struct {
+	from   eventstore.Revision // of the first
+	events []eventstore.Recorded
+}
+
+// decide adds an append to the group, or says why not.
+func (p *plan) decide(r *request) (eventstore.Appended, error) {
+	next := r.expected.Next()
+	matches, err := p.endsBefore(r.stream, next)
+	if err == nil && !matches {
+		return p.repeated(r)
+	}
+	if err != nil {
+		return eventstore.Appended{}, fmt.Errorf("append %s at %s: %w", r.stream, r.expected, err)
+	}
+	f := p.fresh[r.stream]
+	if f == nil {
+		f = &freshStream{from: next}
+		p.fresh[r.stream] = f
+	}
+	for i, e := range r.events {
+		p.end++
+		revision := next + eventstore.Revision(i)
+		key, place := eventKey(r.stream, revision), positionKey(p.end)
+		// Deferred errors of Set concern indexed or closed batches only.
+		_ = p.batch.Set(key, encodeEvent(key, p.end, p.now, e), nil)
+		_ = p.batch.Set(place, encodePlace(place, r.stream, revision), nil)
+		f.events = append(f.events, eventstore.Recorded{
+			Stream: r.stream, Revision: revision, Position: p.end,
+			ID: e.ID, Type: e.Type, Data: e.Data, Metadata: e.Metadata,
+		})
+	}
+	last := next + eventstore.Revision(len(r.events)) - 1
+	p.written.set(r.stream, last)
+	return eventstore.Appended{Revision: last, Position: p.end}, nil
+}
+
+// endsBefore tells whether next is the revision that the stream's next event
+// gets. Two look-ups tell, which the filters answer without reading when the
+// stream is new.
+func (p *plan) endsBefore(stream eventstore.StreamID, next eventstore.Revision) (bool, error) {
+	if f := p.fresh[stream]; f != nil {
+		return f.from+eventstore.Revision(len(f.events)) == next, nil
+	}
+	if r, ok := p.written.of(stream); ok {
+		return r+1 == next, nil
+	}
+	if _, err := p.store.get(stream, next); !errors.Is(err, errNoEvent) {
+		return false, err
+	}
+	if next == 0 {
+		return true, nil
+	}
+	_, err := p.store.get(stream, next-1)
+	if errors.Is(err, errNoEvent) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// repeated answers an append that does not find its stream as expected: as the
+// first time if it is on record, otherwise with *eventstore.WrongRevisionError.
+func (p *plan) repeated(r *request) (eventstore.Appended, error) {
+	var last eventstore.Recorded
+	for i, e := range r.events {
+		on, err := p.get(r.stream, r.expected.Next()+eventstore.Revision(i))
+		switch {
+		case errors.Is(err, errNoEvent):
+			return eventstore.Appended{}, p.wrong(r)
+		case err != nil:
+			return eventstore.Appended{}, fmt.Errorf("append %s at %s: %w", r.stream, r.expected, err)
+		case on.ID != e.ID || on.Type != e.Type || !bytes.Equal(on.Data, e.Data) || !bytes.Equal(on.Metadata, e.Metadata):
+			return eventstore.Appended{}, p.wrong(r)
+		}
+		last = on
+	}
+	return eventstore.Appended{Revision: last.Revision, Position: last.Position}, nil
+}
+
+func (p *plan) get(stream eventstore.StreamID, r eventstore.Revision) (eventstore.Recorded, error) {
+	if f := p.fresh[stream]; f != nil && r >= f.from {
+		if r-f.from >= eventstore.Revision(len(f.events)) {
+			return eventstore.Recorded{}, errNoEvent
+		}
+		return f.events[r-f.from], nil
+	}
+	return p.store.get(stream, r)
+}
+
+func (p *plan) wrong(r *request) error {
+	wrong := &eventstore.WrongRevisionError{Stream: r.stream, Expected: r.expected, Actual: eventstore.NoStream()}
+	if f := p.fresh[r.stream]; f != nil {
+		wrong.Actual = eventstore.At(f.events[len(f.events)-1].Revision)
+		return wrong
+	}
+	head, err := p.store.head(r.stream, p.end)
+	switch {
+	case err == nil:
+		wrong.Actual = eventstore.At(head.Revision)
+	case !errors.Is(err, eventstore.ErrStreamNotFound):
+		wrong.Actual = eventstore.Expected{} // it is wrong all the same
+	}
+	return wrong
+}
