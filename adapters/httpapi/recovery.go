@@ -60,7 +60,7 @@ func (a *API) listRecovery(ctx context.Context, _ *struct{}) (*recoveryOutput, e
 	// Asked before the list is read: the list is at least that far. And what
 	// the engine had to leave before that is on record as in flight since.
 	lag := a.cfg.QueueLag()
-	left := a.left()
+	left, waiting := a.left(), a.cfg.Engine.Waiting()
 	items, err := a.cfg.Queue.List(ctx)
 	if err != nil {
 		return nil, a.fault(ctx, "list the recovery queue", err)
@@ -79,6 +79,9 @@ func (a *API) listRecovery(ctx context.Context, _ *struct{}) (*recoveryOutput, e
 	}
 	for _, it := range items {
 		item, show, err := a.recoveryItem(ctx, it, left[it.Nonce])
+		if what, ok := waiting[it.Nonce]; ok && item.Corrupt == "" {
+			item.WaitsFor = what
+		}
 		if err != nil {
 			return nil, a.fault(ctx, "read an op in flight", err)
 		}

@@ -138,7 +138,9 @@ func (p *probe) compare(ctx context.Context, now op.Observed, quorate bool) (eng
 	case err != nil:
 		return engine.Finding{}, err
 	case doubt != "":
-		return finding(op.EffectUnknown, nil, still, doubt), nil
+		f := finding(op.EffectUnknown, nil, still, doubt)
+		f.MayStillAct = true
+		return f, nil
 	}
 	reasons = append(reasons,
 		"its configuration is unchanged, to the byte (digest "+now.Digest+"), and not locked",

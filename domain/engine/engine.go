@@ -87,13 +87,13 @@ type Engine struct {
 	// what it knew when it did.
 	left map[op.Nonce]leftOp
 	held map[op.Nonce]int // ops that jobs of this process hold, live or about to be
-	// recovering are the ops that recovery is at work on, with what it waits for.
-	recovering map[op.Nonce]string
-	wanted     map[op.Nonce]int                // ops that people are about to settle
-	yields     map[op.Nonce]context.CancelFunc // asks the recovery of an op to let go of it
-	closed     bool
-	halts      map[haltCause]error // why nothing is launched
-	term       *term               // nil while another instance leads
+	// waiting are ops that jobs hold, with what they wait for.
+	waiting map[op.Nonce]string
+	wanted  map[op.Nonce]int                // ops that people are about to settle
+	yields  map[op.Nonce]context.CancelFunc // asks the recovery of an op to let go of it
+	closed  bool
+	halts   map[haltCause]error // why nothing is launched
+	term    *term               // nil while another instance leads
 	// surveyed is closed when what was in flight at the beginning of the
 	// present term, or else of the next one, is taken up.
 	surveyed chan struct{}
@@ -131,18 +131,18 @@ func New(ctx context.Context, cfg Config) (*Engine, error) {
 	}
 	cfg.Guard = cfg.Guard.withDefaults()
 	e := &Engine{
-		turns:      newTurns(cfg.Parallel),
-		live:       make(map[op.Nonce]*liveJob),
-		left:       make(map[op.Nonce]leftOp),
-		held:       make(map[op.Nonce]int),
-		recovering: make(map[op.Nonce]string),
-		wanted:     make(map[op.Nonce]int),
-		yields:     make(map[op.Nonce]context.CancelFunc),
-		halts:      make(map[haltCause]error),
-		askers:     make(chan struct{}, 2*cfg.Parallel),
-		surveyed:   make(chan struct{}),
-		led:        make(chan struct{}),
-		standing:   cfg.Lease > 0,
+		turns:    newTurns(cfg.Parallel),
+		live:     make(map[op.Nonce]*liveJob),
+		left:     make(map[op.Nonce]leftOp),
+		held:     make(map[op.Nonce]int),
+		waiting:  make(map[op.Nonce]string),
+		wanted:   make(map[op.Nonce]int),
+		yields:   make(map[op.Nonce]context.CancelFunc),
+		halts:    make(map[haltCause]error),
+		askers:   make(chan struct{}, 2*cfg.Parallel),
+		surveyed: make(chan struct{}),
+		led:      make(chan struct{}),
+		standing: cfg.Lease > 0,
 	}
 	e.running, e.kill = context.WithCancel(context.WithoutCancel(ctx))
 	e.stopping, e.stop = context.WithCancel(e.running)

@@ -32,12 +32,13 @@ const (
 // askAgain repeats a question that the host did not answer, for a while.
 func (j *Job) askAgain(what string, err error, again Command) Command {
 	j.unheard++
+	j.mute = fmt.Sprintf("%s, asked %d times: %s", what, j.unheard, text(err.Error()))
 	most := askTries
 	if j.recovering {
 		most = recoverAskTries
 	}
 	if j.resumable && j.unheard >= most {
-		return j.indeterminate(fmt.Sprintf("%s, tried %d times: %s", what, j.unheard, text(err.Error())))
+		return j.indeterminate(j.mute)
 	}
 	return j.pause(j.pace.HostRetry, j.pace.HostRetryMax, again)
 }
@@ -49,7 +50,7 @@ func (j *Job) mayStillAct() bool {
 	case op.StateLaunching:
 		return true
 	case op.StateTaskRunning:
-		return j.op.Running.UPID != "" && !j.ended
+		return j.op.Running.UPID != "" && !j.ended || j.orphan
 	}
 	return false
 }
@@ -99,6 +100,7 @@ func (j *Job) onProbe(now time.Time, in Probed) Command {
 			ProbeHost{Announced: j.op.Launching, ExitStatus: j.exitStatus, Log: j.log})
 	}
 	ev := evidence(in.Finding.Evidence)
+	j.orphan = in.Finding.MayStillAct
 	said := j.taskSaid()
 	switch ev.Effect {
 	case op.EffectDone:
@@ -111,7 +113,7 @@ func (j *Job) onProbe(now time.Time, in Probed) Command {
 		// The task is over, so nothing of ours can act any more, and the
 		// target is untouched. Unless the task claims success, or is merely
 		// forgotten and so might not be over: then the two disagree.
-		if !saidOK(j.exitStatus) && !j.forgotten && j.op.Running.UPID != "" {
+		if !saidOK(j.exitStatus) && !j.forgotten && !j.orphan && j.op.Running.UPID != "" {
 			return j.fail(now, op.KindTaskFailed, op.EffectNone, said+", and the target is untouched", &ev)
 		}
 	case op.EffectUnknown:

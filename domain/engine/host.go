@@ -72,6 +72,10 @@ type Finding struct {
 	// Residue are volumes of the target that are still there although the
 	// target is gone.
 	Residue []string
+	// MayStillAct: something that the task began may still be at work, though
+	// the task itself has ended, such as a child of a worker that was killed.
+	// The target is kept from other ops until that is ruled out.
+	MayStillAct bool
 }
 
 // TaskPhase says how far a task is.

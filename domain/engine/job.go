@@ -112,6 +112,8 @@ type Job struct {
 	waiting bool          // a pause is under way
 	unheard int           // questions in a row that the host did not answer
 	ended   bool          // the task was seen to have ended
+	orphan  bool          // something that it began may not have
+	mute    string        // what the host does not answer, and why
 	contest *op.Contested // a task that the record has no place for
 	tries   int           // of the present question
 	answer  Answer        // to give after a refusal is recorded
@@ -165,7 +167,7 @@ func (j *Job) Step(now time.Time, in Result) Command {
 		}
 	}
 	if j.answered(in) {
-		j.unheard = 0
+		j.unheard, j.mute = 0, ""
 	}
 	switch in := in.(type) {
 	case OpRead:

@@ -78,7 +78,7 @@ func (e *Engine) recoverOne(t *term, n op.Nonce, inLine *sync.WaitGroup) {
 	// Held from before the op is read, so that nobody settles it between the
 	// reading and the first append.
 	e.held[n]++
-	e.recovering[n] = "its record is being read"
+	e.waiting[n] = "its record is being read"
 	e.jobs.Add(1)
 	inLine.Add(1)
 	queued := sync.OnceFunc(inLine.Done)
@@ -173,33 +173,41 @@ func (e *Engine) release(n op.Nonce) {
 	defer e.mu.Unlock()
 	if e.held[n]--; e.held[n] <= 0 {
 		delete(e.held, n)
-		delete(e.recovering, n)
+		delete(e.waiting, n)
 	}
 }
 
-// Recovering gives the ops that recovery is at work on right now, each with what
-// it waits for, for people.
-func (e *Engine) Recovering() map[op.Nonce]string {
+// Waiting gives the ops that recovery is at work on right now, and those of which
+// the host does not answer a question, each with what it waits for, for people.
+func (e *Engine) Waiting() map[op.Nonce]string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return maps.Clone(e.recovering)
+	return maps.Clone(e.waiting)
 }
 
-// doing notes what a recovery waits for next.
+// doing notes what an op waits for next, if that is worth telling.
 func (e *Engine) doing(l *liveJob, cmd Command) {
-	if !l.job.recovering {
+	if !l.job.recovering && l.job.mute == "" && !l.muted {
 		return
 	}
+	l.muted = l.job.mute != ""
 	what := waitsFor(cmd)
 	if p, ok := cmd.(Pause); ok {
 		what = fmt.Sprintf("%s, again in %s", waitsFor(l.job.resume), p.For)
 	}
-	if what == "" {
-		return
+	if l.muted {
+		what = fmt.Sprintf("%s. It is asked again", l.job.mute)
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.recovering[l.job.op.Nonce] = what
+	if what == "" {
+		return
+	}
+	if !l.job.recovering && !l.muted {
+		delete(e.waiting, l.job.op.Nonce)
+		return
+	}
+	e.waiting[l.job.op.Nonce] = what
 }
 
 func waitsFor(cmd Command) string {

@@ -384,34 +384,86 @@ func TestNothingIsLaunchedBeforeTheSurvey(t *testing.T) {
 }
 
 // Whoever looks at the queue learns what each recovery waits for.
-func TestRecoveringSaysWhatItWaitsFor(t *testing.T) {
+func TestWaitingSaysWhatARecoveryWaitsFor(t *testing.T) {
 	for question, want := range map[string]string{
-		"FindTasks": "the host is asked for the tasks that its request may have started, again in",
-		"Fence":     "the fence against a late request is raised, again in",
-		"Probe":     "the target is compared with what was announced, again in",
+		"FindTasks": "the host's tasks could not be looked through, asked ",
+		"Fence":     "no task was found, and the fence could not be raised, asked ",
+		"Probe":     "fenced and no task found, and the target could not be read, asked ",
 	} {
 		t.Run(question, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t)
 				d := leftLaunching(w)
 				w.host.failures[question] = 1 << 30
-				if question == "Probe" {
-					want = "the host is asked for the tasks that its request may have started, again in" // it is asked again on the way
-				}
 				w.start(recovering(w))
 				<-w.engine.Surveyed()
-				pass(9 * time.Second)
-				if got := w.engine.Recovering()[d.Nonce]; !strings.HasPrefix(got, want) {
+				pass(12 * time.Second)
+				if got := w.engine.Waiting()[d.Nonce]; !strings.HasPrefix(got, want) {
 					t.Errorf("got %q, want %q…", got, want)
 				}
 				w.host.mu.Lock()
 				w.host.failures[question] = 0
 				w.host.mu.Unlock()
 				pass(10 * time.Minute)
-				if got := w.engine.Recovering(); len(got) != 0 {
+				if got := w.engine.Waiting(); len(got) != 0 {
 					t.Errorf("once it has ended: got %v, want nothing", got)
 				}
 			})
 		})
 	}
+}
+
+// A live op of a host that has gone silent says so long before it is let go of.
+func TestWaitingSaysThatTheHostDoesNotAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.host.failures["Task"] = 1 << 30
+		d := order(web3())
+		w.wantOutcome(w.engine.RunSignedJob(context.Background(), signed(t, d)), engine.InFlight)
+		pass(10 * time.Second)
+		if got := w.engine.Waiting()[d.Nonce]; !strings.HasPrefix(got, "the host could not be asked about the task, asked ") {
+			t.Errorf("got %q", got)
+		}
+		w.host.mu.Lock()
+		w.host.failures["Task"] = 0
+		w.host.mu.Unlock()
+		w.wantOutcome(w.engine.Wait(context.Background(), d.Nonce), engine.Succeeded)
+		if got := w.engine.Waiting(); len(got) != 0 {
+			t.Errorf("once it has ended: got %v, want nothing", got)
+		}
+	})
+}
+
+// What a killed worker began may go on: its target is kept from others, nobody
+// can say that there was no effect, and once it is ruled out the op ends.
+func TestWhatAKilledWorkerBeganKeepsItsTarget(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.stop()
+		w.start(recovering(w))
+		w.host.onLaunch = func(h *fakeHost, l *op.Launching) (string, error) {
+			return h.start(l, engine.Task{Phase: engine.TaskEnded, ExitStatus: "unexpected status"}), nil
+		}
+		w.host.finding = &engine.Finding{MayStillAct: true, Evidence: op.Evidence{Effect: op.EffectUnknown, Reasons: []string{"a child may be at work"}}}
+		d := order(web3())
+		w.wantOutcome(w.runToEnd(signed(t, d)), engine.Indeterminate)
+		got := w.runToEnd(signed(t, rival()))
+		w.wantOutcome(got, engine.Failed)
+		if !strings.Contains(got.Detail, "may still act") || w.host.launched() != 1 {
+			t.Errorf("a rival: got %q, %d launches; want it kept away", got.Detail, w.host.launched())
+		}
+		raw := settling(w, d.Nonce, as("failed", op.EffectNone), person("alice"))
+		got = w.engine.Resolve(context.Background(), raw, "test")
+		w.wantOutcome(got, engine.Conflict)
+		if !strings.Contains(got.Detail, "a child may be at work") {
+			t.Errorf("effect none: got %q", got.Detail)
+		}
+		w.host.mu.Lock()
+		w.host.finding = &engine.Finding{Evidence: op.Evidence{Effect: op.EffectNone, Reasons: []string{"the node has restarted since"}}}
+		w.host.mu.Unlock()
+		pass(10 * time.Minute)
+		if o := w.op(d.Nonce); o.State != op.StateFailedClean {
+			t.Errorf("once it is ruled out: got %s, want failed without effect", o.State)
+		}
+	})
 }

@@ -123,7 +123,10 @@ func (e *Engine) settle(ctx context.Context, t *term, now time.Time, doc signedo
 // task is at work.
 func (e *Engine) mayStillAct(ctx context.Context, o *op.Op) (why string, active bool) {
 	if o.State == op.StateTaskRunning && o.Running.UPID != "" {
-		return e.taskMayAct(ctx, o.Running.UPID)
+		if why, active := e.taskMayAct(ctx, o.Running.UPID); why != "" {
+			return why, active
+		}
+		return e.orphanMayAct(ctx, o), false
 	}
 	f := e.raiseFence(ctx, RaiseFence{Announced: o.Launching})
 	s := e.findTasks(ctx, FindTasks{Announced: o.Launching})
@@ -175,6 +178,22 @@ func (e *Engine) taskMayAct(ctx context.Context, upid string) (why string, activ
 		return "its task has not ended for all the host knows", false
 	}
 	return "", false
+}
+
+// orphanMayAct says what a task that has ended may have left at work.
+func (e *Engine) orphanMayAct(ctx context.Context, o *op.Op) string {
+	t, err := e.cfg.Host.Task(ctx, o.Running.UPID)
+	if err != nil {
+		return "the host could not be asked about its task: " + text(err.Error())
+	}
+	p := e.probe(ctx, ProbeHost{Announced: o.Launching, ExitStatus: text(t.ExitStatus), Log: lines(t.Log)})
+	switch {
+	case p.Err != nil:
+		return "the target could not be read: " + text(p.Err.Error())
+	case p.Finding.MayStillAct:
+		return sentence(lines(p.Finding.Evidence.Reasons))
+	}
+	return ""
 }
 
 func (e *Engine) resolutionHeader(t *term, now time.Time, o op.Op) op.Header {

@@ -20,6 +20,7 @@ type liveJob struct {
 	reserved bool            // holds a place in the queue
 	turn     *turn           // holds its target
 	holds    op.Nonce        // counted among those held
+	muted    bool            // it was told that the host does not answer
 	queued   func()          // of a recovery: called once it stands in line
 	wanted   context.Context //nolint:containedctx // of a recovery: ends when people want to settle the op
 }

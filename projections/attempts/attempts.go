@@ -17,8 +17,8 @@ import (
 	"writ/projections"
 )
 
-// Announced reads the view, and is the projection that makes it. Knows may be
-// called concurrently with everything.
+// Announced reads the view, and is the projection that makes it. By may be called
+// concurrently with everything.
 type Announced struct{ view projections.ViewStore }
 
 // New gives the credentials in a view, which must hold nothing else.
@@ -26,14 +26,14 @@ func New(view projections.ViewStore) *Announced { return &Announced{view: view} 
 
 const prefix = "credential/"
 
-// Knows tells whether, as far as the view has come, a request was announced
-// with the credential.
-func (a *Announced) Knows(ctx context.Context, credential string) (bool, error) {
-	_, found, err := a.view.Get(ctx, prefix+credential)
+// By gives the op that announced a request with the credential, the last one if
+// there were several; false if, as far as the view has come, none did.
+func (a *Announced) By(ctx context.Context, credential string) (op.Nonce, bool, error) {
+	n, found, err := a.view.Get(ctx, prefix+credential)
 	if err != nil {
-		return false, fmt.Errorf("look up a credential: %w", err)
+		return "", false, fmt.Errorf("look up a credential: %w", err)
 	}
-	return found, nil
+	return op.Nonce(n), found, nil
 }
 
 // Name implements [projections.Projection].
@@ -55,8 +55,9 @@ func (a *Announced) Apply(_ context.Context, view *projections.Changes, e events
 	if err != nil {
 		return nil //nolint:nilerr // as above
 	}
-	if l, ok := ev.(*op.Launching); ok && l.Credential != "" {
-		view.Set(prefix+l.Credential, fmt.Appendf(nil, "%d", e.Position))
+	n, ok := op.NonceOfStream(string(e.Stream))
+	if l, is := ev.(*op.Launching); ok && is && l.Credential != "" {
+		view.Set(prefix+l.Credential, []byte(n))
 	}
 	return nil
 }

@@ -31,7 +31,7 @@ func announcedIn(t *testing.T, store eventstore.Store) *attempts.Announced {
 	return announced
 }
 
-func TestKnowsWhatWasAnnounced(t *testing.T) {
+func TestWhoAnnouncedACredential(t *testing.T) {
 	store := storetest.NewMemory("3f9c2ab41d6e4a70")
 	sent := viewtest.NewStory(t, store, viewtest.Nonce(1))
 	sent.Started()
@@ -47,11 +47,11 @@ func TestKnowsWhatWasAnnounced(t *testing.T) {
 		t.Fatal(err)
 	}
 	announced := announcedIn(t, store)
-	for credential, want := range map[string]bool{
-		e.(*op.Launching).Credential: true, "writ@pve!w-stranger-1": false, "": false, "writ@pve!forged": false,
+	for credential, want := range map[string]op.Nonce{
+		e.(*op.Launching).Credential: viewtest.Nonce(1), "writ@pve!w-stranger-1": "", "": "", "writ@pve!forged": "",
 	} {
-		if got, err := announced.Knows(t.Context(), credential); err != nil || got != want {
-			t.Errorf("%q: got %t (error %v), want %t", credential, got, err, want)
+		if got, found, err := announced.By(t.Context(), credential); err != nil || got != want || found != (want != "") {
+			t.Errorf("%q: got %q, %t (error %v), want %q", credential, got, found, err, want)
 		}
 	}
 }
