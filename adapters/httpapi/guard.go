@@ -8,6 +8,7 @@ import (
 	"path"
 	"regexp"
 	"runtime/debug"
+	"sync"
 	"time"
 )
 
@@ -15,9 +16,12 @@ import (
 // beyond the bound on concurrency are turned away with a 503.
 func (a *API) Handler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		o := &observed{ResponseWriter: w}
+		o := &observed{ResponseWriter: w, operation: "other", release: func() {}}
 		began := a.cfg.Now()
-		defer func() { a.logRequest(r, o, began) }()
+		defer func() {
+			a.logRequest(r, o, began)
+			a.cfg.Observer.Request(o.operation, o.status, a.cfg.Now().Sub(began))
+		}()
 		defer a.recover(o, r)
 		h := w.Header()
 		h.Set("Cache-Control", "no-store")
@@ -31,7 +35,8 @@ func (a *API) Handler() http.Handler {
 		if !probe(r.URL.Path) { // a busy process is alive
 			select {
 			case a.slots <- struct{}{}:
-				defer func() { <-a.slots }()
+				o.release = sync.OnceFunc(func() { <-a.slots })
+				defer o.release()
 			default:
 				send(o, problem(http.StatusServiceUnavailable, reasonBusy, "too many requests are under way; nothing was done, send it again later"), a.cfg.Log)
 				return
@@ -45,6 +50,7 @@ func (a *API) Handler() http.Handler {
 func (a *API) route(w *observed, r *http.Request) {
 	_, pattern := a.mux.Handler(r)
 	if pattern != "" && path.Clean(r.URL.Path) == r.URL.Path {
+		w.operation = pattern
 		a.mux.ServeHTTP(w, r)
 		return
 	}
@@ -98,29 +104,45 @@ func logPath(p string) string {
 }
 
 // probe tells whether a path is asked for by machines all the time.
-func probe(p string) bool { return p == healthPath || p == readyPath }
+func probe(p string) bool { return p == healthPath || p == readyPath || p == metricsPath }
 
-// observed remembers what was answered.
+// answerTime bounds the writing of an answer, from its first byte on: a caller
+// who takes it slowly must not hold a place that others wait for. Nobody
+// follows the ledger within it; see feed.
+const answerTime = 30 * time.Second
+
+// observed remembers what was answered, and bounds how long that takes.
 type observed struct {
 	http.ResponseWriter
-	status int
-	caller string
+	status    int
+	caller    string
+	operation string // method and path, as registered
+	streaming bool   // the answer bounds itself
+	release   func() // gives the place among the requests back; may be called again
 }
 
 // WriteHeader implements http.ResponseWriter.
 func (o *observed) WriteHeader(status int) {
-	if o.status == 0 {
-		o.status = status
-	}
+	o.begin(status)
 	o.ResponseWriter.WriteHeader(status)
 }
 
 // Write implements http.ResponseWriter.
 func (o *observed) Write(b []byte) (int, error) {
-	if o.status == 0 {
-		o.status = http.StatusOK
-	}
+	o.begin(http.StatusOK)
 	return o.ResponseWriter.Write(b)
+}
+
+func (o *observed) begin(status int) {
+	if o.status != 0 {
+		return
+	}
+	o.status = status
+	if !o.streaming {
+		// Where it can't be set, as in a test without a connection, the server's own
+		// deadline stands.
+		_ = http.NewResponseController(o.ResponseWriter).SetWriteDeadline(time.Now().Add(answerTime))
+	}
 }
 
 // Unwrap lets http.ResponseController reach the connection.
@@ -129,6 +151,15 @@ func (o *observed) Unwrap() http.ResponseWriter { return o.ResponseWriter }
 func noteCaller(w http.ResponseWriter, caller string) {
 	if o, ok := w.(*observed); ok {
 		o.caller = caller
+	}
+}
+
+// noteStreaming says that the answer bounds itself, and gives back its place
+// among the requests.
+func noteStreaming(w http.ResponseWriter) {
+	if o, ok := w.(*observed); ok {
+		o.streaming = true
+		o.release()
 	}
 }
 

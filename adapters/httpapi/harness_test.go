@@ -45,10 +45,11 @@ type fakeEngine struct {
 	wait  func(ctx context.Context, n op.Nonce) engine.Answer
 	taken []engine.Submission
 
-	settle func(raw []byte, caller string) engine.Answer
-	void   func(n op.Nonce, by, reason string) engine.Answer
-	left   []engine.Answer
-	halted error
+	settle  func(raw []byte, caller string) engine.Answer
+	void    func(n op.Nonce, by, reason string) engine.Answer
+	left    []engine.Answer
+	waiting map[op.Nonce]string
+	halted  error
 	// surveyed is closed in a new site.
 	surveyed chan struct{}
 }
@@ -70,9 +71,10 @@ func (f *fakeEngine) Void(_ context.Context, n op.Nonce, by, reason string) engi
 	return f.void(n, by, reason)
 }
 
-func (f *fakeEngine) Left() []engine.Answer     { return f.left }
-func (f *fakeEngine) Halted() error             { return f.halted }
-func (f *fakeEngine) Surveyed() <-chan struct{} { return f.surveyed }
+func (f *fakeEngine) Left() []engine.Answer        { return f.left }
+func (f *fakeEngine) Waiting() map[op.Nonce]string { return f.waiting }
+func (f *fakeEngine) Halted() error                { return f.halted }
+func (f *fakeEngine) Surveyed() <-chan struct{}    { return f.surveyed }
 
 func (f *fakeEngine) submissions() []engine.Submission {
 	f.mu.Lock()
@@ -138,6 +140,10 @@ func newSite(t *testing.T, opts ...func(*httpapi.Config)) *site {
 		QueueLag: func() projections.Lag { return s.lag },
 		Log:      slog.New(slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Now:      time.Now, Version: "test",
+		Backup: func(context.Context, string) (httpapi.BackupMade, error) {
+			t.Error("a backup was asked for")
+			return httpapi.BackupMade{}, nil
+		},
 	}
 	for _, o := range opts {
 		o(&s.cfg)
@@ -291,3 +297,20 @@ func runQueue(t *testing.T, store eventstore.Store) (*recoveryqueue.Queue, *proj
 }
 
 func statusKey(status int) string { return strconv.Itoa(status) }
+
+func newRecorder() *httptest.ResponseRecorder { return httptest.NewRecorder() }
+
+// untilCaughtUp takes a stream of events up to the end of the record.
+type untilCaughtUp struct {
+	*httptest.ResponseRecorder
+	cancel context.CancelFunc
+}
+
+// Write implements http.ResponseWriter.
+func (u *untilCaughtUp) Write(b []byte) (int, error) {
+	n, err := u.ResponseRecorder.Write(b)
+	if bytes.Contains(u.Body.Bytes(), []byte("event: caught-up")) {
+		u.cancel()
+	}
+	return n, err
+}

@@ -3,10 +3,12 @@ package httpapi
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -28,13 +30,15 @@ type Engine interface {
 	Resolve(ctx context.Context, raw []byte, caller string) engine.Answer
 	Void(ctx context.Context, n op.Nonce, by, reason string) engine.Answer
 	Left() []engine.Answer
+	Waiting() map[op.Nonce]string
 	Surveyed() <-chan struct{}
 	Halted() error
 }
 
-// A Ledger is read to tell how an op stands.
+// A Ledger is read to tell how an op stands, and followed.
 type Ledger interface {
 	eventstore.Reader
+	eventstore.Subscriber
 	LedgerID() eventstore.LedgerID
 }
 
@@ -49,8 +53,21 @@ type Check struct {
 	Test func(ctx context.Context) error
 }
 
-// Config is what an API needs. All of it is required but Tokens, Ready and
-// the bounds.
+// An Observer is told what an API does, for figures. Its methods may be called
+// concurrently, and must return at once.
+type Observer interface {
+	// Request tells of a request that was answered, by the operation's method
+	// and path as the OpenAPI document has them; "other" if it has none.
+	Request(operation string, status int, took time.Duration)
+	// Subscribers tells how many follow the ledger now.
+	Subscribers(n int)
+	// SubscriberLeft tells why one no longer does: gone, slow, stopping,
+	// unauthorized or unavailable.
+	SubscriberLeft(why string)
+}
+
+// Config is what an API needs. All of it is required but those who are let in,
+// Ready, Metrics, Observer and the bounds.
 type Config struct {
 	Engine Engine
 	Ledger Ledger
@@ -62,9 +79,21 @@ type Config struct {
 	QueueLag func() projections.Lag
 	Ready    []Check
 
-	// Tokens are the callers that are let in. None: everybody who reaches a
-	// loopback address.
-	Tokens []Token
+	// Tokens and Clients are the callers that are let in; SetTokens changes
+	// the tokens later. If there is none of either and Identified is not set,
+	// everybody who reaches a loopback address may do everything.
+	Tokens  []Token
+	Clients []Client
+	// Identified says that callers are told apart although none may be known
+	// yet, or any more.
+	Identified bool
+
+	// Backup makes a backup of the ledger, and names it itself if it is not
+	// told how; nil: there is no such path.
+	Backup func(ctx context.Context, name string) (BackupMade, error)
+
+	Metrics  http.Handler // answers GET /metrics; nil: there is no such path
+	Observer Observer
 
 	Log     *slog.Logger
 	Now     func() time.Time
@@ -73,6 +102,15 @@ type Config struct {
 	// MaxConcurrent bounds the requests served at a time, those that wait for
 	// the end of an op included; 0 means 512.
 	MaxConcurrent int
+	// MaxConnections bounds the connections that are open at a time, idle ones
+	// included; 0 means 1024.
+	MaxConnections int
+	// MaxSubscribers bounds those who follow the ledger at a time, and a
+	// quarter of it each named caller's; 0 means 64.
+	MaxSubscribers int
+	// RequestsPerSecond bounds how often each named caller may ask; 0: as often
+	// as they like. For a moment it may be twice as often.
+	RequestsPerSecond float64
 }
 
 // Bounds of a request.
@@ -92,8 +130,12 @@ type API struct {
 	mux  *http.ServeMux
 	huma huma.API
 
-	slots     chan struct{} // one for each request that may be served at a time
-	readiness readiness
+	tokens      atomic.Pointer[[]Token]
+	limiter     *limiter
+	slots       chan struct{} // one for each request that may be served at a time
+	subscribers subscribers
+	audits      chan struct{} // one for each audit that may run at a time
+	readiness   readiness
 	// draining ends when no more submissions are taken.
 	draining context.Context //nolint:containedctx // a broadcast over the API's life, no call's
 	drain    context.CancelFunc
@@ -104,15 +146,26 @@ func New(cfg Config) (*API, error) {
 	if cfg.Engine == nil || cfg.Ledger == nil || cfg.Queue == nil || cfg.QueueLag == nil || cfg.Log == nil || cfg.Now == nil || cfg.StoreName == "" {
 		return nil, errors.New("httpapi: engine, ledger, store name, queue, its lag, log and clock are required")
 	}
-	for _, t := range cfg.Tokens {
-		if err := t.Check(); err != nil {
-			return nil, err
-		}
-	}
 	if cfg.MaxConcurrent == 0 {
 		cfg.MaxConcurrent = 512
 	}
-	a := &API{cfg: cfg, mux: http.NewServeMux(), slots: make(chan struct{}, cfg.MaxConcurrent)}
+	if cfg.MaxConnections == 0 {
+		cfg.MaxConnections = 1024
+	}
+	if cfg.MaxSubscribers == 0 {
+		cfg.MaxSubscribers = 64
+	}
+	if cfg.Observer == nil {
+		cfg.Observer = unobserved{}
+	}
+	a := &API{
+		cfg: cfg, mux: http.NewServeMux(), slots: make(chan struct{}, cfg.MaxConcurrent), limiter: newLimiter(cfg.RequestsPerSecond), audits: make(chan struct{}, maxAudits),
+		subscribers: subscribers{most: cfg.MaxSubscribers, observer: cfg.Observer, of: make(map[string]int)},
+	}
+	a.cfg.Clients = slices.Clone(cfg.Clients)
+	if err := a.SetTokens(cfg.Tokens); err != nil {
+		return nil, fmt.Errorf("httpapi: %w", err)
+	}
 	a.draining, a.drain = context.WithCancel(context.Background())
 	a.huma = humago.New(a.mux, openAPIConfig(cfg.Version))
 	a.registerSubmit()
@@ -120,15 +173,19 @@ func New(cfg Config) (*API, error) {
 	a.registerRecovery()
 	a.registerSettle()
 	a.registerHealth()
+	a.registerEvents()
+	a.registerMetrics()
+	a.registerAudit()
+	a.registerBackup()
 	if err := a.serveOpenAPI(); err != nil {
 		return nil, err
 	}
 	return a, nil
 }
 
-// Drain turns new submissions away and ends all waiting for the end of ops:
-// those who wait are told how their op stands. Everything else goes on being
-// answered.
+// Drain turns new submissions away, ends all waiting for the end of ops (those
+// who wait are told how their op stands) and all following of the ledger.
+// Everything else goes on being answered.
 func (a *API) Drain() { a.drain() }
 
 // jsonFormat reads strictly (no member twice, none unknown, valid UTF-8) and

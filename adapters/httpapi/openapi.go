@@ -25,7 +25,7 @@ func openAPIConfig(version string) huma.Config {
 			Components: &huma.Components{
 				Schemas: huma.NewMapRegistry("#/components/schemas/", huma.DefaultSchemaNamer),
 				SecuritySchemes: map[string]*huma.SecurityScheme{
-					bearer: {Type: "http", Scheme: "bearer", Description: "A token of the service's configuration, with some of the scopes submit, read, resolve and void."},
+					bearer: {Type: "http", Scheme: "bearer", Description: "A token that writ token create made, with some of the scopes submit, read, resolve, void and backup. A client certificate whose subject is known to the service does as well."},
 				},
 			},
 		},
@@ -71,7 +71,8 @@ func (a *API) responses(body any, ok, bad map[int]string) map[string]*huma.Respo
 func forCallers(more map[int]string) map[int]string {
 	all := map[int]string{
 		401: "No token, or one that is not known.",
-		403: "The token lacks the scope.",
+		403: "The caller lacks the scope.",
+		429: "The caller asks too often, see Retry-After; nothing was done.",
 	}
 	maps.Copy(all, more)
 	return all

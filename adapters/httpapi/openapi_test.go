@@ -80,13 +80,27 @@ func conformance(doc *huma.OpenAPI, method, path string, status int, contentType
 	if resp == nil {
 		return []string{"the status is not announced"}
 	}
-	media := resp.Content[contentType]
-	if media == nil {
+	kind, _, text := strings.Cut(contentType, ";") // JSON comes without parameters
+	media := resp.Content[kind]
+	if media == nil || text && !strings.HasPrefix(kind, "text/") {
 		return []string{fmt.Sprintf("the content type %q is not announced", contentType)}
 	}
-	if method == "HEAD" {
+	switch {
+	case method == "HEAD" || kind == "text/plain" || kind == "application/x-ndjson":
 		return nil
+	case kind == "text/event-stream":
+		var problems []string
+		for _, e := range parseEvents(body) {
+			if e.data != "" && e.name == "" {
+				problems = append(problems, conformingBody(doc, media, []byte(e.data))...)
+			}
+		}
+		return problems
 	}
+	return conformingBody(doc, media, body)
+}
+
+func conformingBody(doc *huma.OpenAPI, media *huma.MediaType, body []byte) []string {
 	var v any
 	if err := json.Unmarshal(body, &v); err != nil {
 		return []string{err.Error()}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net/http"
 	"time"
 
@@ -139,8 +138,8 @@ func (a *API) listOps(ctx context.Context, _ *struct{}) (*inFlightOutput, error)
 
 // asOf is the cursor of how far the queue is.
 func (a *API) asOf(lag projections.Lag) string {
-	if p, ok := lag.Applied.Position(); ok {
-		return fmt.Sprintf("%s:%s:%d", a.cfg.Ledger.LedgerID(), a.cfg.StoreName, p)
+	if _, ok := lag.Applied.Position(); ok {
+		return a.cursorText(lag.Applied)
 	}
 	return ""
 }

@@ -14,30 +14,33 @@ const problemType = "application/problem+json"
 
 // Reasons beside those of the gate and the kinds of failure.
 const (
-	reasonBadRequest   = "bad-request"      // the request is out of form
-	reasonUnauthorized = "unauthorized"     // no token, or an unknown one
-	reasonScope        = "scope-missing"    // the token may not do this
-	reasonNotFound     = "not-found"        // no such op, or no such path
-	reasonMethod       = "wrong-method"     // the path knows other methods
-	reasonMediaType    = "wrong-media-type" // the body is not application/json
-	reasonTooLarge     = "too-large"        // the body is larger than allowed
-	reasonSlow         = "too-slow"         // the body did not arrive in time
-	reasonWrongHost    = "wrong-host"       // addressed to another host
-	reasonBusy         = "busy"             // too many requests under way
-	reasonStopping     = "stopping"         // the service is being stopped
-	reasonQueueFull    = "queue-full"       // too many ops under way
-	reasonConflict     = "conflict"         // does not fit how the op stands
-	reasonInFlight     = "in-flight"        // too late: the op is under way
-	reasonHeld         = "held"             // recovery is at work on the op right now
-	reasonUnavailable  = "unavailable"      // ledger or host can't be asked
-	reasonCorrupt      = "corrupt"          // the op's stream is damaged
-	reasonInternal     = "internal"         // the service is at fault
-	maxProblemErrors   = 20
-	maxProblemText     = 300
-	retryAfterSeconds  = 2
-	contentTypeHeader  = "Content-Type"
-	retryAfterHeader   = "Retry-After"
-	authenticateHeader = "WWW-Authenticate"
+	reasonBadRequest    = "bad-request"      // the request is out of form
+	reasonUnauthorized  = "unauthorized"     // no token, or an unknown one
+	reasonScope         = "scope-missing"    // the token may not do this
+	reasonNotFound      = "not-found"        // no such op, or no such path
+	reasonMethod        = "wrong-method"     // the path knows other methods
+	reasonMediaType     = "wrong-media-type" // the body is not application/json
+	reasonTooLarge      = "too-large"        // the body is larger than allowed
+	reasonSlow          = "too-slow"         // the body did not arrive in time
+	reasonWrongHost     = "wrong-host"       // addressed to another host
+	reasonBusy          = "busy"             // too many requests under way
+	reasonStopping      = "stopping"         // the service is being stopped
+	reasonQueueFull     = "queue-full"       // too many ops under way
+	reasonRate          = "rate-limited"     // too many requests of one caller
+	reasonForeignCursor = "foreign-cursor"   // of another ledger or store
+	reasonCursorAhead   = "cursor-ahead"     // beyond the ledger's end
+	reasonConflict      = "conflict"         // does not fit how the op stands
+	reasonInFlight      = "in-flight"        // too late: the op is under way
+	reasonHeld          = "held"             // recovery is at work on the op right now
+	reasonUnavailable   = "unavailable"      // ledger or host can't be asked
+	reasonCorrupt       = "corrupt"          // the op's stream is damaged
+	reasonInternal      = "internal"         // the service is at fault
+	maxProblemErrors    = 20
+	maxProblemText      = 300
+	retryAfterSeconds   = 2
+	contentTypeHeader   = "Content-Type"
+	retryAfterHeader    = "Retry-After"
+	authenticateHeader  = "WWW-Authenticate"
 )
 
 // A Problem is the body of every answer that is not a success (RFC 9457).

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 )
 
@@ -34,6 +35,7 @@ func (a *API) Serve(srv *http.Server, l net.Listener) error {
 	if err := CheckListen(l.Addr().String(), len(a.cfg.Tokens) > 0); err != nil {
 		return fmt.Errorf("serve http: %w", err)
 	}
+	l = &bounded{Listener: l, places: make(chan struct{}, a.cfg.MaxConnections), closed: make(chan struct{})}
 	var err error
 	if srv.TLSConfig != nil {
 		err = srv.ServeTLS(l, "", "")
@@ -44,4 +46,50 @@ func (a *API) Serve(srv *http.Server, l net.Listener) error {
 		return nil
 	}
 	return fmt.Errorf("serve http: %w", err)
+}
+
+// A bounded listener accepts no more connections than there are places. The
+// ledger needs file handles of the same process: it must not find that
+// strangers hold them all, with connections on which they say nothing.
+type bounded struct {
+	net.Listener
+
+	places chan struct{} // one for each connection that may be open
+	closed chan struct{}
+	once   sync.Once
+}
+
+// Accept implements net.Listener. It waits for a place first; connections wait
+// in the kernel meanwhile.
+func (b *bounded) Accept() (net.Conn, error) {
+	select {
+	case b.places <- struct{}{}:
+	case <-b.closed:
+		return nil, net.ErrClosed
+	}
+	c, err := b.Listener.Accept()
+	if err != nil {
+		<-b.places
+		return nil, err
+	}
+	return &placed{Conn: c, leave: sync.OnceFunc(func() { <-b.places })}, nil
+}
+
+// Close implements net.Listener.
+func (b *bounded) Close() error {
+	b.once.Do(func() { close(b.closed) })
+	return b.Listener.Close()
+}
+
+// placed is a connection that holds a place until it is closed.
+type placed struct {
+	net.Conn
+
+	leave func()
+}
+
+// Close implements net.Conn.
+func (p *placed) Close() error {
+	defer p.leave()
+	return p.Conn.Close()
 }

@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"writ/adapters/httpapi"
 	"writ/domain/engine"
 	"writ/domain/op"
 )
@@ -165,6 +166,58 @@ func TestAdmissionIsBounded(t *testing.T) {
 		wantStatus(t, s.submit("?wait=5m"), 503)
 		if took := time.Since(began); took > time.Minute {
 			t.Errorf("admission took %s, want no more than a minute", took)
+		}
+	})
+}
+
+// Who takes an answer slowly must not hold a place that others wait for.
+func TestSlowReadersOfAnswersAreCutOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t)
+		l, stop := serveIn(t, s)
+		defer stop()
+		conn := l.dial()
+		defer conn.Close()
+		began := time.Now()
+		fmt.Fprint(conn, "GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n")
+		for !strings.Contains(s.log.String(), "path=/openapi.json") {
+			if time.Since(began) > time.Hour {
+				t.Fatal("the place is still held")
+			}
+			<-time.After(time.Second)
+		}
+		if took := time.Since(began); took > 35*time.Second {
+			t.Errorf("the place was held for %s, want no more than 35s", took)
+		}
+	})
+}
+
+// Strangers who connect and say nothing must not use up the process's file
+// handles, nor keep others out for longer than it takes to cut them off.
+func TestConnectionsAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const most = 20
+		s := newSite(t, func(c *httpapi.Config) { c.MaxConnections = most })
+		l, stop := serveIn(t, s)
+		defer stop()
+		for range most {
+			conn := l.dial()
+			defer conn.Close()
+		}
+		began := time.Now()
+		conn := l.dial() // waits until it is accepted
+		defer conn.Close()
+		if waited := time.Since(began); waited < time.Second || waited > 16*time.Second {
+			t.Errorf("one more was accepted after %s, want it as soon as the silent ones are cut off", waited)
+		}
+		fmt.Fprint(conn, "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		if resp.StatusCode != 200 {
+			t.Errorf("status %d, want 200", resp.StatusCode)
 		}
 	})
 }

@@ -65,7 +65,7 @@ func (a *API) registerSettle() {
 		"Hands in a signed resolution: people who hold a role that may resolve vouch for what became of one attempt. "+
 			"It is kept whole on record. Handing the same one in again is safe.",
 		Resolve, map[int]string{
-			403: "The gate refused it, with the reason; or the token lacks the scope.",
+			403: "The gate refused it, with the reason; or the caller lacks the scope.",
 			409: "It does not fit how the op stands: another op, another attempt, an older state; the op has ended; or it is being worked on (reason held: hand it in again a little later); or it says that there was no effect while there may still be one. Nothing was changed.",
 			422: "The resolution is malformed, or the request is.",
 			503: "Ledger or host can't be reached, or the service is stopping. The resolution is possibly on record: hand it in again to learn.",

@@ -82,7 +82,7 @@ func (a *API) registerSubmit() {
 			202: "It is on record and may still take effect: in flight, or indeterminate.",
 		}, forCallers(map[int]string{
 			400: "The body is not JSON.",
-			403: "The gate refused it, with the reason; or the token lacks the scope.",
+			403: "The gate refused it, with the reason; or the caller lacks the scope.",
 			408: "The body did not arrive in time.",
 			409: "The nonce is reused for another document, or spent.",
 			412: "The target is not as the writ expects it.",
@@ -90,7 +90,7 @@ func (a *API) registerSubmit() {
 			415: "The body is not application/json.",
 			422: "The writ is malformed, or the request is.",
 			424: "The host refused the request, or its task failed.",
-			429: "The queue is full; nothing was done.",
+			429: "The queue is full, or the caller asks too often; nothing was done.",
 			503: "Ledger or host can't be reached, or the service is stopping. The claim is possibly written: send the same writ again.",
 		})),
 	}, a.submit)
