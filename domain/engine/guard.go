@@ -23,6 +23,10 @@ type Guard struct {
 	Foreign func(context.Context) ([]string, error)
 	// HostTime tells the host's time.
 	HostTime func(context.Context) (time.Time, error)
+	// Shared: instances on other machines use this ledger, too, each with a
+	// witness of its own. One that has none yet is on a new machine; what it
+	// can't know the others and the host do.
+	Shared bool
 	// Room fails once the ledger has no more room than what endings need.
 	Room func() error
 
@@ -73,6 +77,14 @@ const (
 // examine compares the ledger with the mark that was kept of it. An error means
 // that the two could not be compared.
 func (e *Engine) examine(ctx context.Context) error {
+	closed, err := readClosed(ctx, e.cfg.Store)
+	if err != nil {
+		return fmt.Errorf("find out whether the ledger is closed: %w", err)
+	}
+	if closed != nil {
+		e.halt(haltOldLedger, closed)
+		return nil
+	}
 	if e.cfg.Guard.Witness == nil {
 		return nil
 	}
@@ -133,6 +145,10 @@ func (e *Engine) compare(ctx context.Context, seen Mark, marked bool) (extent, e
 	for rec, err := range e.cfg.Store.ReadAll(ctx, after, eventstore.Filter{}) {
 		if err != nil {
 			return found, err
+		}
+		if !marked && e.cfg.Guard.Shared {
+			e.cfg.Log.Warn("this instance has no high-water mark of the ledger yet, and begins one")
+			return found, nil
 		}
 		if !marked {
 			return found, &oldLedgerError{"the ledger has events, but no high-water mark of it is kept here: it may be a copy"}

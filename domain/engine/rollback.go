@@ -19,8 +19,16 @@ type Provenance struct {
 	Accepted map[string]bool
 }
 
-// ReadProvenance reads what a ledger says about itself.
+// ReadProvenance reads what a ledger says about itself. If it has moved to another
+// store the error is a *ClosedError.
 func ReadProvenance(ctx context.Context, store eventstore.Store) (Provenance, error) {
+	closed, err := readClosed(ctx, store)
+	if err != nil {
+		return Provenance{}, err
+	}
+	if closed != nil {
+		return Provenance{}, closed
+	}
 	p := Provenance{Audience: string(store.LedgerID()), Accepted: make(map[string]bool)}
 	for rec, err := range store.ReadStream(ctx, op.LedgerStream, 0) {
 		if errors.Is(err, eventstore.ErrStreamNotFound) {

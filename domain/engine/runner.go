@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 
@@ -133,6 +134,9 @@ func (e *Engine) carryOut(ctx context.Context, l *liveJob, cmd Command) (res Res
 		return OpRead{Op: o, Err: err}, false
 	case ReadPolicy:
 		p, err := e.cfg.Policies.Current(ctx)
+		if err != nil && e.standsBy() {
+			err = errors.New(notLeading) // which is why it has none
+		}
 		return PolicyRead{Policy: p, Err: err}, false
 	case ReadFacts:
 		f, err := e.cfg.Host.Facts(ctx, c.Target)

@@ -262,6 +262,13 @@ func (e *Engine) leading(ctx context.Context) (t *term, why string) {
 	}
 }
 
+// standsBy tells whether another instance leads.
+func (e *Engine) standsBy() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.standing
+}
+
 // termOf gives the term of an epoch if it is the present one.
 func (e *Engine) termOf(epoch uint64) *term {
 	e.mu.Lock()

@@ -42,6 +42,20 @@ type Alive struct {
 	Leaving  bool      `json:"leaving,omitzero"`
 }
 
+// StoreStream is where a store says about itself what does not move with the
+// ledger when that is copied to another one.
+const StoreStream = "store"
+
+// TypeStoreClosed is the type of the events of the store's stream.
+const TypeStoreClosed = "StoreClosed"
+
+// StoreClosed records that the ledger has moved to another store.
+type StoreClosed struct {
+	At time.Time `json:"at"`
+	By string    `json:"by"` // who moved it, as the machine knows them
+	To string    `json:"to"` // where, in words that hold no secret
+}
+
 // TimeOf gives when an event of any kind says that it happened, false if it
 // does not say.
 func TimeOf(data []byte) (time.Time, bool) {

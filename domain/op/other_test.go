@@ -18,6 +18,7 @@ func TestOtherEventsAsStored(t *testing.T) {
 		op.TypeUPIDAdopted:      &op.UPIDAdopted{UPID: "UPID:pve1:0000C0DE:00000007:656E0A00:qmdestroy:105:writ@pve!a:", OpID: "op", Agent: "lab", Instance: "node-a", At: at},
 		op.TypeContested:        &op.Contested{Agent: "lab", Instance: "node-a", At: at, NonceShort: "6f1c9a0e…", OpID: "op", Attempt: 2, UPID: "UPID:pve1:", State: "failed"},
 		op.TypeRefusalsCounted:  &op.RefusalsCounted{Agent: "lab", Instance: "node-a", From: at, To: at.Add(time.Minute), ByReason: map[string]int{"unsigned": 3, "expired": 1}},
+		op.TypeStoreClosed:      &op.StoreClosed{At: at, By: "root", To: "esdb-0011223344556677"},
 		op.TypeRollbackAccepted: &op.RollbackAccepted{Audience: "00112233445566ff", At: at, By: "root", Reason: "disk lost, restored", Attempts: []string{"writ@pve!w-00-1"}},
 	}
 	for name, e := range tests {
