@@ -28,6 +28,7 @@ const maxReplyBytes = 16 << 20
 // clientFlags say which service to ask, and as whom.
 type clientFlags struct {
 	url, tokenFile, caFile string
+	certFile, keyFile      string
 }
 
 func (f *clientFlags) register(cmd *cobra.Command) {
@@ -35,6 +36,8 @@ func (f *clientFlags) register(cmd *cobra.Command) {
 	fl.StringVar(&f.url, "url", envOr(urlVariable, "http://"+defaultListen), "the service; $"+urlVariable+" names another default")
 	fl.StringVar(&f.tokenFile, "token-file", os.Getenv(tokenFileVariable), "file with the bearer token; $"+tokenFileVariable+" names a default")
 	fl.StringVar(&f.caFile, "service-ca-file", "", "certificate authority of the service, in place of the system's")
+	fl.StringVar(&f.certFile, "client-cert-file", "", "certificate to show the service, in place of a token")
+	fl.StringVar(&f.keyFile, "client-key-file", "", "its private key")
 }
 
 func envOr(name, def string) string {
@@ -73,6 +76,16 @@ func (f clientFlags) open() (*client, error) {
 		if !conf.RootCAs.AppendCertsFromPEM(pem) {
 			return nil, fmt.Errorf("--service-ca-file: %s holds no certificate in PEM form", f.caFile)
 		}
+	}
+	if (f.certFile == "") != (f.keyFile == "") {
+		return nil, usagef("--client-cert-file and --client-key-file go together")
+	}
+	if f.certFile != "" {
+		cert, err := tls.LoadX509KeyPair(f.certFile, f.keyFile)
+		if err != nil {
+			return nil, fmt.Errorf("--client-cert-file: %w", err)
+		}
+		conf.Certificates = []tls.Certificate{cert}
 	}
 	// A connection of its own for each request: one that was kept may be dead,
 	// and net/http would then send some requests again by itself.

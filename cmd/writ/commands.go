@@ -16,8 +16,13 @@ func commands(a *app) []*cobra.Command {
 		newVoidCmd(a),
 		newOpsCmd(a),
 		newRecoveryCmd(a),
+		newEventsCmd(a),
+		newAuditCmd(a),
+		newTokenCmd(a),
 		newPolicyCmd(a),
+		newStoreCmd(a),
 		newPvesimCmd(a),
+		newEventstoreCmd(a),
 		newVersionCmd(a),
 	}
 }

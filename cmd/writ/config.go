@@ -34,9 +34,15 @@ type config struct {
 	Listen string `yaml:"listen"`
 	// TLS makes the interface speak HTTPS.
 	TLS tlsFiles `yaml:"tls"`
-	// Tokens are whom the interface lets in. Without any, whoever can reach
-	// the address may do everything, so it must then be a loopback address.
+	// Tokens are whom the interface lets in. Without any, in the tokens file or
+	// here, and without clients, whoever can reach the address may do
+	// everything, so it must then be a loopback address.
 	Tokens []tokenConfig `yaml:"tokens"`
+	// TokensFile is where writ token keeps tokens. It need not be there yet. If
+	// it is named, nobody is let in without a token or certificate.
+	TokensFile string `yaml:"tokens_file"`
+	// Clients are let in by their TLS certificates.
+	Clients clientsConfig `yaml:"clients"`
 
 	Host   hostConfig   `yaml:"host"`
 	Self   selfConfig   `yaml:"self"`
@@ -45,15 +51,25 @@ type config struct {
 }
 
 type storeConfig struct {
-	Embedded embeddedConfig `yaml:"embedded"`
+	// Embedded or EventStoreDB is where the ledger is; one of the two.
+	Embedded     embeddedConfig     `yaml:"embedded"`
+	EventStoreDB eventstoreDBConfig `yaml:"eventstoredb"`
 	// Views is the folder of the read models. It holds nothing that can't be
 	// built again from the ledger. Default: the ledger's folder with "-views"
 	// at its end.
 	Views string `yaml:"views"`
+	// HighWater is the file that keeps how far the ledger had come, so that an
+	// old copy of it is noticed. It belongs on another disk, and in no backup
+	// that is restored with the ledger. Default: the ledger's folder with
+	// "-highwater" at its end.
+	HighWater string `yaml:"high_water"`
+	// Backups is the folder that backups of a running ledger are made in.
+	// Default: the ledger's folder with "-backups" at its end.
+	Backups string `yaml:"backups"`
 }
 
 type embeddedConfig struct {
-	Path string `yaml:"path"` // the ledger's folder, made by writ init. Required
+	Path string `yaml:"path"` // the ledger's folder, made by writ init
 }
 
 type policyConfig struct {
@@ -68,7 +84,7 @@ type tlsFiles struct {
 type tokenConfig struct {
 	Name   string          `yaml:"name"`
 	SHA256 op.Digest       `yaml:"sha256"` // of the token: the token itself stands nowhere
-	Scopes []httpapi.Scope `yaml:"scopes"` // submit, read, resolve, void
+	Scopes []httpapi.Scope `yaml:"scopes"` // submit, read, resolve, void, backup
 }
 
 type hostConfig struct {
@@ -120,8 +136,16 @@ type selfConfig struct {
 }
 
 type limitsConfig struct {
-	Queue    int `yaml:"queue"`    // ops claimed and not ended; beyond it submissions are turned away
-	Parallel int `yaml:"parallel"` // ops that act on the host at a time
+	RequestsPerSecond int `yaml:"requests_per_second"` // of each caller with a token or certificate; for a moment twice as many
+	Subscribers       int `yaml:"subscribers"`         // that follow the ledger at a time, a quarter of them each caller's
+	Queue             int `yaml:"queue"`               // ops claimed and not ended; beyond it submissions are turned away
+	Parallel          int `yaml:"parallel"`            // ops that act on the host at a time
+	// DiskReserve is how much of the ledger's disk is kept free for the ends of
+	// ops: with less, no op is claimed.
+	DiskReserve byteSize `yaml:"disk_reserve"`
+	// ClockSkew is by how much this machine's clock may disagree with the
+	// host's before nothing is launched.
+	ClockSkew duration `yaml:"clock_skew"`
 }
 
 type logConfig struct {
@@ -135,7 +159,8 @@ const defaultListen = "127.0.0.1:7420"
 func defaultConfig() config {
 	var c config
 	c.Listen = defaultListen
-	c.Limits = limitsConfig{Queue: 1024, Parallel: 64}
+	c.Store.EventStoreDB.Lease = duration(30 * time.Second)
+	c.Limits = limitsConfig{Queue: 1024, Parallel: 64, RequestsPerSecond: 100, Subscribers: 64, DiskReserve: 64 << 20, ClockSkew: duration(30 * time.Second)}
 	c.Log = logConfig{Level: "info", Format: "text"}
 	return c
 }
@@ -151,6 +176,40 @@ func (d *duration) UnmarshalText(text []byte) error {
 	}
 	*d = duration(v)
 	return nil
+}
+
+// A byteSize is written as 64MiB, with KiB, MiB or GiB.
+type byteSize uint64
+
+var byteUnits = []struct {
+	name string
+	size byteSize
+}{{"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}}
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (b *byteSize) UnmarshalText(text []byte) error {
+	for _, u := range byteUnits {
+		number, ok := strings.CutSuffix(string(text), u.name)
+		if !ok {
+			continue
+		}
+		n, err := strconv.ParseUint(strings.TrimSpace(number), 10, 32)
+		if err == nil {
+			*b = byteSize(n) * u.size
+			return nil
+		}
+	}
+	return fmt.Errorf("%q is not a size such as 64MiB or 1GiB", text)
+}
+
+// String gives the size in the largest unit of which it holds one.
+func (b byteSize) String() string {
+	for _, u := range byteUnits {
+		if b >= u.size {
+			return fmt.Sprintf("%d %s", b/u.size, u.name)
+		}
+	}
+	return fmt.Sprintf("%d bytes", uint64(b))
 }
 
 // A guestRef is written as qemu/100 or lxc/101.
@@ -210,17 +269,33 @@ func loadConfig(path string, environ []string) (*config, error) {
 // resolvePaths makes paths relative to the file's folder absolute.
 func (c *config) resolvePaths(dir string) {
 	for _, p := range []*string{
-		&c.Store.Embedded.Path, &c.Store.Views, &c.Policy.Path, &c.TLS.CertFile, &c.TLS.KeyFile,
+		&c.Store.Embedded.Path, &c.Store.Views, &c.Store.HighWater, &c.Store.Backups, &c.Store.EventStoreDB.PasswordFile, &c.Policy.Path, &c.TLS.CertFile, &c.TLS.KeyFile,
+		&c.TokensFile, &c.Clients.CAFile,
 		&c.Host.Proxmox.TokenSecretFile, &c.Host.Proxmox.PasswordFile, &c.Host.Proxmox.CAFile,
 	} {
 		if *p != "" && !filepath.IsAbs(*p) {
 			*p = filepath.Join(dir, *p)
 		}
 	}
-	if c.Store.Views == "" && c.Store.Embedded.Path != "" {
-		c.Store.Views = c.Store.Embedded.Path + "-views"
+	base := c.Store.Embedded.Path
+	if c.Store.remote() {
+		base = filepath.Join(dir, ledgerName)
+	}
+	if base == "" {
+		return
+	}
+	for p, fallback := range map[*string]string{
+		&c.Store.Views: base + "-views", &c.Store.Backups: base + "-backups", &c.Store.HighWater: highWaterOf(base),
+	} {
+		if *p == "" {
+			*p = fallback
+		}
 	}
 }
+
+// highWaterOf is where the high-water mark of a ledger is kept if nothing else
+// is said.
+func highWaterOf(ledger string) string { return ledger + "-highwater" }
 
 // A badKey says what is wrong with one key of the configuration.
 type badKey struct {
@@ -252,16 +327,33 @@ func (c *config) check() *badKey {
 	if err := signedop.CheckName(c.Instance); err != nil {
 		return bad("instance", "", "%v", err)
 	}
-	if c.Store.Embedded.Path == "" {
-		return bad("store.embedded.path", "the folder that writ init made", "missing")
+	if b := c.Store.check(); b != nil {
+		return b
+	}
+	if c.Store.remote() {
+		return c.checkOthers()
 	}
 	if within(c.Store.Views, c.Store.Embedded.Path) || within(c.Store.Embedded.Path, c.Store.Views) {
 		return bad("store.views", "give the views a folder of their own", "the ledger's folder, or one inside of the other")
 	}
+	if within(c.Store.HighWater, c.Store.Embedded.Path) {
+		return bad("store.high_water", "keep it elsewhere, best on another disk", "inside of the ledger's folder, with which it would be restored")
+	}
+	if within(c.Store.Backups, c.Store.Embedded.Path) {
+		return bad("store.backups", "keep them elsewhere, best on another disk", "inside of the ledger's folder")
+	}
+	return c.checkOthers()
+}
+
+// checkOthers is check for all but the store.
+func (c *config) checkOthers() *badKey {
+	bad := func(key, hint, format string, args ...any) *badKey {
+		return &badKey{key: key, why: fmt.Sprintf(format, args...), hint: hint}
+	}
 	if c.Policy.Path == "" {
 		return bad("policy.path", "the policy file; writ init makes an example", "missing")
 	}
-	for _, check := range []func() *badKey{c.checkListen, c.checkTokens, c.Host.Proxmox.check, c.checkRest} {
+	for _, check := range []func() *badKey{c.checkListen, c.checkCallers, c.Host.Proxmox.check, c.checkRest} {
 		if b := check(); b != nil {
 			return b
 		}
@@ -279,22 +371,8 @@ func (c *config) checkListen() *badKey {
 	if (c.TLS.CertFile == "") != (c.TLS.KeyFile == "") {
 		return &badKey{"tls", "cert_file and key_file go together", "give both, or neither"}
 	}
-	if err := httpapi.CheckListen(c.Listen, len(c.Tokens) > 0); err != nil {
+	if err := httpapi.CheckListen(c.Listen, c.identified()); err != nil {
 		return &badKey{"listen", err.Error(), "such as " + defaultListen}
-	}
-	return nil
-}
-
-func (c *config) checkTokens() *badKey {
-	for i, t := range c.Tokens {
-		if err := c.token(t).Check(); err != nil {
-			return &badKey{fmt.Sprintf("tokens[%d]", i), err.Error(), ""}
-		}
-		for _, earlier := range c.Tokens[:i] {
-			if earlier.Name == t.Name || earlier.SHA256 == t.SHA256 {
-				return &badKey{fmt.Sprintf("tokens[%d]", i), fmt.Sprintf("name or token is that of another one, %s", earlier.Name), "give each caller its own"}
-			}
-		}
 	}
 	return nil
 }
@@ -356,6 +434,10 @@ func (c *config) checkRest() *badKey {
 		return &badKey{"limits.queue", strconv.Itoa(c.Limits.Queue) + " is not from 1 to 1000000", ""}
 	case c.Limits.Parallel < 1 || c.Limits.Parallel > 10_000:
 		return &badKey{"limits.parallel", strconv.Itoa(c.Limits.Parallel) + " is not from 1 to 10000", ""}
+	case c.Limits.RequestsPerSecond < 1 || c.Limits.RequestsPerSecond > 100_000:
+		return &badKey{"limits.requests_per_second", strconv.Itoa(c.Limits.RequestsPerSecond) + " is not from 1 to 100000", ""}
+	case c.Limits.Subscribers < 1 || c.Limits.Subscribers > 10_000:
+		return &badKey{"limits.subscribers", strconv.Itoa(c.Limits.Subscribers) + " is not from 1 to 10000", ""}
 	}
 	if b := oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error"); b != nil {
 		return b

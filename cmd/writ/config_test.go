@@ -67,6 +67,12 @@ func TestEveryKeyHasItsVariable(t *testing.T) {
 		"WRIT_HOST_PROXMOX_USER": "u@pve", "WRIT_HOST_PROXMOX_PASSWORD_FILE": "/p", "WRIT_HOST_PROXMOX_ATTEMPT_ROLE": "R", "WRIT_HOST_PROXMOX_ATTEMPT_LEASE": "2m",
 		"WRIT_HOST_PROXMOX_TIMEOUTS_POLL": "40s", "WRIT_HOST_PROXMOX_TIMEOUTS_LAUNCH": "3m",
 		"WRIT_SELF_GUESTS": "[qemu/100, lxc/101]", "WRIT_SELF_STORAGES": "[zfs]", "WRIT_LIMITS_QUEUE": "7", "WRIT_LIMITS_PARALLEL": "8",
+		"WRIT_TOKENS_FILE": "/t", "WRIT_CLIENTS_CA_FILE": "/cca", "WRIT_CLIENTS_REQUIRED": "true",
+		"WRIT_CLIENTS_CERTIFICATES":       "[{name: x, subject: CN=x, scopes: [read]}]",
+		"WRIT_LIMITS_REQUESTS_PER_SECOND": "9", "WRIT_LIMITS_SUBSCRIBERS": "10",
+		"WRIT_STORE_HIGH_WATER": "/hw", "WRIT_STORE_BACKUPS": "/b",
+		"WRIT_STORE_EVENTSTOREDB_CONNECTION": "esdb://n:2113", "WRIT_STORE_EVENTSTOREDB_USERNAME": "w", "WRIT_STORE_EVENTSTOREDB_PASSWORD_FILE": "/pw",
+		"WRIT_STORE_EVENTSTOREDB_LEASE": "20s", "WRIT_LIMITS_DISK_RESERVE": "3GiB", "WRIT_LIMITS_CLOCK_SKEW": "5s",
 		"WRIT_LOG_LEVEL": "debug", "WRIT_LOG_FORMAT": "json",
 	}
 	var c config
@@ -137,7 +143,16 @@ func TestAVariableCountsInsteadOfTheFileAndNotBesideIt(t *testing.T) {
 
 // What init writes must be what serve reads, with every optional line taken in.
 func TestTheExampleConfigurationIsTrue(t *testing.T) {
-	fill := strings.NewReplacer("@agent@", "lab", "@audience@", "lab/0123456789abcdef", "@listen@", defaultListen)
+	for name, db := range map[string]eventstoreDBConfig{
+		"in a folder": {}, "in a database": {Connection: "esdb://n:2113", Username: "writ", PasswordFile: "pw"},
+	} {
+		t.Run(name, func(t *testing.T) { exampleIsTrue(t, db) })
+	}
+}
+
+func exampleIsTrue(t *testing.T, db eventstoreDBConfig) {
+	t.Helper()
+	fill := strings.NewReplacer("@store@", storeSection(db), "@agent@", "lab", "@audience@", "lab/0123456789abcdef", "@listen@", defaultListen)
 	plain := fill.Replace(initConfig)
 	if _, err := loadConfig(writeFile(t, "writ.yaml", plain), nil); err != nil {
 		t.Errorf("as written: %v", err)
@@ -156,7 +171,7 @@ func TestTheExampleConfigurationIsTrue(t *testing.T) {
 	if _, err := parseYAML("example", []byte(strings.Join(all, "")), &c); err != nil {
 		t.Errorf("with every example: %v\n%s", err, strings.Join(all, ""))
 	}
-	if len(c.Tokens) != 1 || c.Limits.Queue != 1024 || c.Log.Format != "text" || c.Host.Proxmox.Nodes["pve1"] == "" || time.Duration(c.Host.Proxmox.Timeouts.Launch) != 2*time.Minute {
+	if c.Store.remote() != (db.Connection != "") || len(c.Tokens) != 1 || c.Limits.Queue != 1024 || c.Log.Format != "text" || c.Host.Proxmox.Nodes["pve1"] == "" || time.Duration(c.Host.Proxmox.Timeouts.Launch) != 2*time.Minute {
 		t.Errorf("with every example: %+v, want the examples in it", c)
 	}
 	policy := writeFile(t, "policy.yaml", fill.Replace(initPolicy))

@@ -168,7 +168,7 @@ func sceneAccount() scene {
 			if err := w.stopService(ctx); err != nil {
 				return err
 			}
-			if ops, err = w.opsOnDisk(ctx); err != nil {
+			if err := w.onDisk(func() error { ops, err = w.opsOnRecord(ctx); return err }); err != nil {
 				return err
 			}
 			w.show.say("on disk: %d ops; on the host: %d machines destroyed", len(ops), countDestroyed(w.sim))

@@ -16,7 +16,7 @@ import (
 // demoScenes gives the scenes in order. Each call makes them anew: they keep
 // what they saw for their claims.
 func demoScenes() []scene {
-	return []scene{sceneUnsigned(), sceneSigned(), sceneRedelivered(), sceneRefused(), sceneReused(), sceneAccount()}
+	return []scene{sceneUnsigned(), sceneSigned(), sceneRedelivered(), sceneRefused(), sceneReused(), sceneCrash(), sceneAccount()}
 }
 
 func mustGuest(w *demoWorld, vmid int) (pvesim.Guest, error) {

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"writ/adapters/pebblestore"
-	"writ/domain/op"
 )
 
 // How long the service of the demo may take to stop. Nothing runs by then.
@@ -42,16 +41,14 @@ func (w *demoWorld) stopService(ctx context.Context) error {
 	return err
 }
 
-// opsOnDisk reads the ledger from its folder alone, while no service runs.
-func (w *demoWorld) opsOnDisk(ctx context.Context) (ops []op.Op, err error) {
+// onDisk lets the ledger be read from its folder alone, while no service runs.
+func (w *demoWorld) onDisk(read func() error) error {
 	store, err := pebblestore.Open(w.path("ledger"), pebblestore.Options{})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	w.ledger = store
-	defer func() {
-		w.ledger = nil
-		err = errors.Join(err, store.Close())
-	}()
-	return w.opsOnRecord(ctx)
+	err = read()
+	w.ledger = nil
+	return errors.Join(err, store.Close())
 }

@@ -83,8 +83,8 @@ func TestDemoJSONIsOneObjectALine(t *testing.T) {
 	if last["type"] != "summary" || last["ok"] != true {
 		t.Errorf("the last object is %v, want a summary that is ok", last)
 	}
-	if kinds["scene"] != len(demoScenes()) || kinds["event"] != 4 || kinds["claim"] < 25 {
-		t.Errorf("%v objects, want all scenes, the four events of scene 2 and at least 25 claims", kinds)
+	if kinds["scene"] != len(demoScenes()) || kinds["event"] != 8 || kinds["claim"] < 25 {
+		t.Errorf("%v objects, want all scenes, the four events of each op that is followed and at least 25 claims", kinds)
 	}
 }
 

@@ -12,7 +12,6 @@ import (
 	"strings"
 	"time"
 
-	"writ/adapters/pebblestore"
 	"writ/adapters/proxmox"
 	"writ/adapters/pvesim"
 	"writ/domain/eventstore"
@@ -174,7 +173,7 @@ func (w *demoWorld) makeLedger() error {
 	_, _ = rand.Read(id[:]) // never fails
 	w.site = gate.Site{Agent: demoAgent, Ledger: hex.EncodeToString(id[:])}
 	w.instance = "demo-1"
-	return pebblestore.Create(w.path("ledger"), eventstore.LedgerID(w.site.Ledger), pebblestore.Options{})
+	return createLedger(w.path("ledger"), highWaterOf(w.path("ledger")), eventstore.LedgerID(w.site.Ledger))
 }
 
 // writeConfig writes what an operator would: policy, token and configuration.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/x509"
 	"fmt"
 	"log/slog"
 	"time"
@@ -12,6 +13,9 @@ import (
 // nothing. A nil logger discards.
 func (c *config) openHost(log *slog.Logger) (*proxmox.Host, error) {
 	p := c.Host.Proxmox
+	if err := checkCAFile(p.CAFile); err != nil {
+		return nil, fmt.Errorf("host.proxmox.ca_file: %w", err)
+	}
 	tokenSecret, err := secretFrom("host.proxmox.token_secret_file", p.TokenSecretFile, p.Secret)
 	if err != nil {
 		return nil, err
@@ -26,6 +30,21 @@ func (c *config) openHost(log *slog.Logger) (*proxmox.Host, error) {
 		CAFile: p.CAFile, Fingerprints: p.Fingerprints,
 		PollTimeout: time.Duration(p.Timeouts.Poll), LaunchTimeout: time.Duration(p.Timeouts.Launch),
 	}, log)
+}
+
+// checkCAFile looks whether the file, if there is one, holds certificates.
+func checkCAFile(path string) error {
+	if path == "" {
+		return nil
+	}
+	pem, err := readBounded(path, maxYAMLBytes)
+	if err != nil {
+		return err
+	}
+	if !x509.NewCertPool().AppendCertsFromPEM(pem) {
+		return fmt.Errorf("%s holds no certificate in PEM form", path)
+	}
+	return nil
 }
 
 // secretFrom reads the file that a key names, if it names one.

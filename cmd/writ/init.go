@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/rand"
 	_ "embed"
 	"encoding/hex"
@@ -12,7 +13,10 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"writ/adapters/esdb"
+	"writ/adapters/highwater"
 	"writ/adapters/pebblestore"
+	"writ/domain/engine"
 	"writ/domain/eventstore"
 	"writ/domain/signedop"
 )
@@ -41,6 +45,7 @@ type made struct {
 
 func newInitCmd(a *app) *cobra.Command {
 	var agent string
+	var db eventstoreDBConfig
 	cmd := &cobra.Command{
 		Use:   "init [DIR]",
 		Short: "Make a new ledger, with a configuration and a policy to fill in",
@@ -49,8 +54,11 @@ that allows nothing yet. Nothing that exists is overwritten.
 
 The ledger gets a random id that stays with it for ever. Together with the agent's
 name it is the audience that every op document must name, so that a writ for this
-ledger runs nowhere else.`,
-		RunE: func(_ *cobra.Command, args []string) error {
+ledger runs nowhere else.
+
+With --eventstoredb the ledger is made in that database, where several services can
+share it: one of them leads, the others stand by.`,
+		RunE: func(cmd *cobra.Command, args []string) error {
 			dir := "."
 			switch len(args) {
 			case 0:
@@ -59,14 +67,17 @@ ledger runs nowhere else.`,
 			default:
 				return usagef("init takes one folder at most, got %d", len(args))
 			}
-			return a.init(dir, agent)
+			return a.init(cmd.Context(), dir, agent, db)
 		},
 	}
+	cmd.Flags().StringVar(&db.Connection, "eventstoredb", "", "make the ledger in this EventStoreDB: esdb://node:2113?tlsCAFile=ca.crt")
+	cmd.Flags().StringVar(&db.Username, "eventstoredb-username", "", "whom to sign in to it as")
+	cmd.Flags().StringVar(&db.PasswordFile, "eventstoredb-password-file", "", "file with the user's password alone")
 	cmd.Flags().StringVar(&agent, "agent", "lab", "this agent's name, the first half of the audience")
 	return cmd
 }
 
-func (a *app) init(dir, agent string) error {
+func (a *app) init(ctx context.Context, dir, agent string, db eventstoreDBConfig) error {
 	if err := signedop.CheckName(agent); err != nil {
 		return usagef("--agent: %v", err)
 	}
@@ -74,7 +85,7 @@ func (a *app) init(dir, agent string) error {
 		Config: filepath.Join(dir, configName), Policy: filepath.Join(dir, policyName), Store: filepath.Join(dir, ledgerName),
 	}
 	// All are looked at first, so that a folder that is in use stays as it is.
-	for _, path := range []string{m.Config, m.Policy, m.Store} {
+	for _, path := range []string{m.Config, m.Policy, m.Store, highWaterOf(m.Store)} {
 		if err := mustNotExist(path); err != nil {
 			return err
 		}
@@ -86,10 +97,13 @@ func (a *app) init(dir, agent string) error {
 	_, _ = rand.Read(id[:])
 	m.Ledger = hex.EncodeToString(id[:])
 	m.Audience = agent + "/" + m.Ledger
-	if err := createLedger(m.Store, eventstore.LedgerID(m.Ledger)); err != nil {
+	if err := makeLedger(ctx, m.Store, eventstore.LedgerID(m.Ledger), db); err != nil {
 		return err
 	}
-	fill := strings.NewReplacer("@agent@", agent, "@audience@", m.Audience, "@listen@", defaultListen)
+	if db.Connection != "" {
+		m.Store = "EventStoreDB"
+	}
+	fill := strings.NewReplacer("@store@", storeSection(db), "@agent@", agent, "@audience@", m.Audience, "@listen@", defaultListen)
 	if err := writeNew(m.Policy, []byte(fill.Replace(initPolicy)), 0o600); err != nil {
 		return err
 	}
@@ -99,13 +113,48 @@ func (a *app) init(dir, agent string) error {
 	return a.show(m, m.text)
 }
 
+// makeLedger makes the ledger where it is to be.
+func makeLedger(ctx context.Context, dir string, id eventstore.LedgerID, db eventstoreDBConfig) error {
+	if db.Connection == "" {
+		return createLedger(dir, highWaterOf(dir), id)
+	}
+	o, err := db.options(nil)
+	if err != nil {
+		return err
+	}
+	if err := esdb.Create(ctx, o, id); err != nil {
+		return fmt.Errorf("--eventstoredb: %w", err)
+	}
+	return highwater.At(highWaterOf(dir)).Keep(ctx, engine.Mark{Ledger: id, At: systemClock{}.Now()})
+}
+
+// storeSection is what the configuration says of where the ledger is.
+func storeSection(db eventstoreDBConfig) string {
+	if db.Connection == "" {
+		return `  embedded:
+    # The ledger. It is the record: back it up, and never run a copy of it.
+    path: ledger`
+	}
+	lines := []string{"  eventstoredb:", "    # The ledger, and who signs in to it. No credentials in the connection string.", fmt.Sprintf("    connection: %q", db.Connection)}
+	if db.Username != "" {
+		lines = append(lines, fmt.Sprintf("    username: %q", db.Username))
+	}
+	if db.PasswordFile != "" {
+		lines = append(lines, fmt.Sprintf("    password_file: %q", db.PasswordFile))
+	}
+	return strings.Join(append(lines, "    # For how long the one that leads must not have been heard of before another one does.", "    # lease: 30s"), "\n")
+}
+
 // createLedger makes the ledger in a folder that others can't look into: the
-// record holds the writs whole.
-func createLedger(dir string, id eventstore.LedgerID) error {
+// record holds the writs whole. The mark says that there was nothing in it.
+func createLedger(dir, highWater string, id eventstore.LedgerID) error {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return fileError("make", dir, err)
 	}
-	return pebblestore.Create(dir, id, pebblestore.Options{})
+	if err := pebblestore.Create(dir, id, pebblestore.Options{}); err != nil {
+		return err
+	}
+	return highwater.At(highWater).Keep(context.Background(), engine.Mark{Ledger: id, At: systemClock{}.Now()})
 }
 
 func (m made) text(w io.Writer) {

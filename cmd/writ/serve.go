@@ -43,9 +43,12 @@ host what became of it, and launches nothing before all of it is taken up. A res
 by itself launches nothing. What the host's evidence does not decide stays in the
 recovery queue for people (writ recovery).
 
-This version does not yet look at the host for signs that its ledger is an old copy,
-such as a restored backup, which would know fewer spent nonces than the truth. So it
-refuses any host but the simulator, writ pvesim.
+A ledger that is an old copy, such as a restored backup, knows fewer spent nonces than
+the truth, and must not act. The service compares it with the high-water mark that is
+kept beside it, and asks the host for attempts that it knows nothing of; if either tells
+of a newer copy, nothing is claimed or launched until people have looked (writ store
+accept-rollback). The same holds while its clock disagrees with the host's, and while
+the ledger's disk has no room but for the ends of ops.
 
 Each key of the configuration can also be given by an environment variable: WRIT_
 and the key in capitals, with _ for each dot.`,

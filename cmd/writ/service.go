@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -11,7 +10,7 @@ import (
 	"sync"
 
 	"writ/adapters/httpapi"
-	"writ/adapters/pebblestore"
+	"writ/adapters/httpapi/metrics"
 	"writ/adapters/pebbleviews"
 	"writ/adapters/proxmox"
 	"writ/domain/engine"
@@ -19,11 +18,9 @@ import (
 	"writ/domain/op"
 	"writ/projections"
 	"writ/projections/appliedkeys"
+	"writ/projections/attempts"
 	"writ/projections/recoveryqueue"
 )
-
-// storeName is the embedded store's part of a cursor.
-const storeName = "pebble"
 
 // serviceOptions say what to run.
 type serviceOptions struct {
@@ -42,21 +39,25 @@ type serviceOptions struct {
 type service struct {
 	URL      string // of the HTTP interface
 	Audience string // what op documents must name
-	Store    *pebblestore.Store
+	Store    *ledger
 	// Failed gives the error of a part that ended by itself. The service
 	// still has to be stopped.
 	Failed <-chan error
 
-	opts   serviceOptions
-	host   *proxmox.Host
-	book   *engine.PolicyBook
-	engine *engine.Engine
-	api    *httpapi.API
-	server *http.Server
-	keys   *view
-	queue  *view // of what is inFlight
+	opts     serviceOptions
+	host     *proxmox.Host
+	book     *engine.PolicyBook
+	engine   *engine.Engine
+	api      *httpapi.API
+	server   *http.Server
+	keys     *view
+	queue    *view // of what is inFlight
+	attempts *view // of what was announced
 
-	inFlight *recoveryqueue.Queue
+	metrics    *metrics.Metrics
+	inFlight   *recoveryqueue.Queue
+	announced  *attempts.Announced
+	provenance engine.Provenance
 
 	failed   chan error
 	running  sync.WaitGroup // what startService started
@@ -67,7 +68,7 @@ type service struct {
 // startService runs a service until it is stopped. After an error nothing is
 // left running or held.
 func startService(ctx context.Context, o serviceOptions) (_ *service, err error) {
-	s := &service{opts: o, failed: make(chan error, 4)}
+	s := &service{opts: o, failed: make(chan error, 4), metrics: metrics.New(o.Version, systemClock{}.Now)}
 	s.Failed = s.failed
 	defer func() {
 		if err != nil {
@@ -91,10 +92,7 @@ func startService(ctx context.Context, o serviceOptions) (_ *service, err error)
 	return s, nil
 }
 
-func (s *service) openHost(ctx context.Context) error {
-	if err := requireSimulator(ctx, &s.opts.Config.Host.Proxmox); err != nil {
-		return err
-	}
+func (s *service) openHost(context.Context) error {
 	var err error
 	if s.host, err = s.opts.Config.openHost(s.opts.Log); err != nil {
 		return err
@@ -112,19 +110,20 @@ func (s *service) sender() string {
 	return s.host.Credential()
 }
 
-func (s *service) openStore(context.Context) error {
+func (s *service) openStore(ctx context.Context) error {
 	var err error
-	s.Store, err = pebblestore.Open(s.opts.Config.Store.Embedded.Path, pebblestore.Options{Logger: s.opts.Log})
+	s.Store, err = s.opts.Config.awaitLedger(ctx, s.opts.Log)
 	if err != nil {
 		return err
 	}
 	s.undo = append(s.undo, s.Store.Close)
-	return nil
+	s.provenance, err = engine.ReadProvenance(ctx, s.Store)
+	return err
 }
 
 func (s *service) identity() engine.Identity {
 	c := s.opts.Config
-	site := gate.Site{Agent: c.Agent, Ledger: string(s.Store.LedgerID()), SelfStorages: c.Self.Storages}
+	site := gate.Site{Agent: c.Agent, Ledger: s.provenance.Audience, SelfStorages: c.Self.Storages}
 	for _, g := range c.Self.Guests {
 		site.Self = append(site.Self, op.Guest(g))
 	}
@@ -135,42 +134,67 @@ func (s *service) startEngine(ctx context.Context) error {
 	who := s.identity()
 	s.Audience = who.Site.Audience()
 	s.book = engine.NewPolicyBook(s.Store, who, systemClock{})
-	if _, err := s.ReloadPolicy(ctx); err != nil {
+	var onLead func(context.Context) error
+	if s.Store.embedded == nil {
+		// Others may use the ledger: the policy of one that only stands by must
+		// not come into force.
+		onLead = func(ctx context.Context) error { _, err := s.enforcePolicy(ctx); return err }
+	} else if _, err := s.enforcePolicy(ctx); err != nil {
 		return err
 	}
 	var err error
 	s.engine, err = engine.New(ctx, engine.Config{
-		Identity: who, Store: s.Store, Policies: s.book, Host: s.host,
-		Executors: map[op.Class]engine.Executor{op.GuestDestroy: s.host.GuestDestroy()},
-		Clock:     systemClock{}, Draw: drawClaim, Log: s.opts.Log, Pending: s.pending,
+		Identity: who, Store: s.metrics.Store(s.Store), Policies: s.book, Host: s.metrics.Host(s.host),
+		Executors: s.metrics.Executors(map[op.Class]engine.Executor{op.GuestDestroy: s.host.GuestDestroy()}),
+		Clock:     systemClock{}, Draw: drawClaim, Log: s.opts.Log, Pending: inFlightOf(s.queue.runner, s.inFlight),
+		Guard: s.guard(), Lease: s.opts.Config.Store.lease(), OnLead: onLead,
 		Pace: s.opts.Pace, Queue: s.opts.Config.Limits.Queue, Parallel: s.opts.Config.Limits.Parallel,
 	})
-	return err
+	if err != nil {
+		return err
+	}
+	cleaning, stop := context.WithCancel(context.WithoutCancel(ctx))
+	endViews := s.endViews
+	s.endViews = func() {
+		stop()
+		endViews()
+	}
+	s.running.Go(func() { s.cleanTombstones(cleaning) })
+	return nil
 }
 
-// pending lists the ops that are in flight on record. The first list is of all
+// inFlightOf lists the ops that are in flight on record. The first list is of all
 // that were when the service started: the view was not caught up before. One
-// that is corrupt is not recovered; the queue shows it to people.
-func (s *service) pending(ctx context.Context) ([]op.Nonce, error) {
-	if err := s.queue.runner.WaitCaughtUp(ctx); err != nil {
-		return nil, err
-	}
-	items, err := s.inFlight.List(ctx)
-	if err != nil {
-		return nil, err
-	}
-	var nonces []op.Nonce
-	for _, it := range items {
-		if it.Corrupt == "" && it.Nonce != "" {
-			nonces = append(nonces, it.Nonce)
+// that is corrupt is not recovered, but its target is kept from others.
+func inFlightOf(feed *projections.Runner, queue *recoveryqueue.Queue) func(context.Context) ([]op.Nonce, error) {
+	return func(ctx context.Context) ([]op.Nonce, error) {
+		if err := feed.WaitCaughtUp(ctx); err != nil {
+			return nil, err
 		}
+		items, err := queue.List(ctx)
+		if err != nil {
+			return nil, err
+		}
+		var nonces []op.Nonce
+		for _, it := range items {
+			if it.Nonce != "" {
+				nonces = append(nonces, it.Nonce)
+			}
+		}
+		return nonces, nil
 	}
-	return nonces, nil
 }
 
 // ReloadPolicy reads the policy file again and puts it in force. After an
 // error the policy that was in force before stays so.
 func (s *service) ReloadPolicy(ctx context.Context) (*gate.Policy, error) {
+	if s.Store.embedded == nil && !s.engine.Standing().Leads {
+		return nil, errors.New("this instance stands by: it reads its policy file again when it takes over. Reload at the one that leads")
+	}
+	return s.enforcePolicy(ctx)
+}
+
+func (s *service) enforcePolicy(ctx context.Context) (*gate.Policy, error) {
 	file, err := readPolicyFile(s.opts.Config.Policy.Path)
 	if err != nil {
 		return nil, fmt.Errorf("policy: %w", err)
@@ -191,9 +215,12 @@ func (s *service) startViews(ctx context.Context) error {
 	s.running.Go(func() {
 		// A ledger that can't be written to any more serves nobody: whoever
 		// watches the service starts it again, and then it is opened anew.
+		if s.Store.embedded == nil {
+			return
+		}
 		select {
-		case <-s.Store.Halted():
-			s.fail(fmt.Errorf("the ledger has stopped, restart the service: %w", s.Store.Why()))
+		case <-s.Store.embedded.Halted():
+			s.fail(fmt.Errorf("the ledger has stopped, restart the service: %w", s.Store.embedded.Why()))
 		case <-ctx.Done():
 		}
 	})
@@ -205,6 +232,12 @@ func (s *service) startViews(ctx context.Context) error {
 	if s.keys, err = s.startView(ctx, store, "appliedkeys", func(v projections.ViewStore) projections.Projection { return appliedkeys.New(v) }); err != nil {
 		return err
 	}
+	if s.attempts, err = s.startView(ctx, store, "attempts", func(v projections.ViewStore) projections.Projection {
+		s.announced = attempts.New(v)
+		return s.announced
+	}); err != nil {
+		return err
+	}
 	s.queue, err = s.startView(ctx, store, "recoveryqueue", func(v projections.ViewStore) projections.Projection {
 		s.inFlight = recoveryqueue.New(v)
 		return s.inFlight
@@ -214,17 +247,23 @@ func (s *service) startViews(ctx context.Context) error {
 
 func (s *service) startHTTP(ctx context.Context) error {
 	c := s.opts.Config
-	var tokens []httpapi.Token
-	for _, t := range c.Tokens {
-		tokens = append(tokens, c.token(t))
+	seen := statFile(c.TokensFile)
+	tokens, err := c.callers()
+	if err != nil {
+		return err
 	}
-	var err error
+	s.watchFigures()
 	s.api, err = httpapi.New(httpapi.Config{
-		Engine: s.engine, Ledger: s.Store, StoreName: storeName, Queue: s.inFlight, QueueLag: s.queue.runner.Lag,
-		Tokens: tokens, Log: s.opts.Log, Now: systemClock{}.Now, Version: s.opts.Version,
+		Engine: s.engine, Ledger: s.Store, StoreName: s.Store.name, Queue: s.inFlight, QueueLag: s.queue.runner.Lag,
+		Backup: func(ctx context.Context, name string) (httpapi.BackupMade, error) {
+			return backup(ctx, s.Store, c.Store.Backups, name)
+		},
+		Tokens: tokens, Clients: c.clients(), Identified: c.identified(),
+		RequestsPerSecond: float64(c.Limits.RequestsPerSecond), MaxSubscribers: c.Limits.Subscribers,
+		Metrics: s.metrics.Handler(), Observer: s.metrics, Log: s.opts.Log, Now: systemClock{}.Now, Version: s.opts.Version,
 		Ready: []httpapi.Check{
 			{Name: "policy", Test: func(ctx context.Context) error { _, err := s.book.Current(ctx); return err }},
-			{Name: "views", Test: func(context.Context) error { return errors.Join(s.keys.ready(), s.queue.ready()) }},
+			{Name: "views", Test: func(context.Context) error { return errors.Join(s.keys.ready(), s.attempts.ready(), s.queue.ready()) }},
 			{Name: "host", Test: func(ctx context.Context) error { _, err := s.host.Version(ctx); return err }},
 		},
 	})
@@ -238,7 +277,10 @@ func (s *service) startHTTP(ctx context.Context) error {
 			return fmt.Errorf("listen: %w", err)
 		}
 	}
-	tlsConf, scheme, err := c.TLS.load()
+	tlsConf, scheme, err := c.TLS.load(s.opts.Log)
+	if err == nil {
+		err = c.Clients.demand(tlsConf)
+	}
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
@@ -247,24 +289,17 @@ func (s *service) startHTTP(ctx context.Context) error {
 	}
 	s.server = s.api.Server(tlsConf)
 	s.URL = scheme + "://" + listener.Addr().String()
+	if c.TokensFile != "" {
+		watching, end := context.WithCancel(context.WithoutCancel(ctx))
+		s.server.RegisterOnShutdown(end)
+		s.running.Go(func() { s.watchTokens(watching, seen) })
+	}
 	s.running.Go(func() {
 		if err := s.api.Serve(s.server, listener); err != nil {
 			s.fail(err)
 		}
 	})
 	return nil
-}
-
-// load gives the TLS configuration, nil for plain HTTP, and the URL's scheme.
-func (t tlsFiles) load() (*tls.Config, string, error) {
-	if t.CertFile == "" {
-		return nil, "http", nil
-	}
-	cert, err := tls.LoadX509KeyPair(t.CertFile, t.KeyFile)
-	if err != nil {
-		return nil, "", fmt.Errorf("tls: %w", err)
-	}
-	return &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{cert}}, "https", nil
 }
 
 func (s *service) fail(err error) {

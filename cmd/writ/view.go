@@ -18,7 +18,7 @@ func (s *service) startView(ctx context.Context, store *pebbleviews.Store, name 
 	if err != nil {
 		return nil, err
 	}
-	v := &view{projections.New(s.Store, storeName, in, make(in), s.opts.Log)}
+	v := &view{projections.New(s.Store, s.Store.name, in, make(in), s.opts.Log)}
 	s.running.Go(func() {
 		// Only what no repetition can mend ends it. A view that was built from
 		// more than this ledger holds may mean that this ledger is an old copy,
