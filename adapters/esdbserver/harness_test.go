@@ -324,10 +324,13 @@ type subscriber struct {
 	leave context.CancelFunc
 }
 
+// patience bounds each subscription: a server that is silent fails instead.
+const patience = time.Minute
+
 // subscribe follows from the start; the confirmation has come when it returns.
 func (n *node) subscribe(t testing.TB, options ...readOption) *subscriber {
 	t.Helper()
-	ctx, cancel := context.WithCancel(t.Context())
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	t.Cleanup(cancel)
 	call, err := n.streams.Read(ctx, readRequest(append(options, subscribing)...))
 	if err != nil {

@@ -283,16 +283,11 @@ func TestTheStoresSubscriptionFails(t *testing.T) {
 	if got, want := s.words(1), "caught-up"; got != want {
 		t.Fatalf("got %q, want %q", got, want)
 	}
-	last := uint64(0)
-	for i := range 5 {
-		at := n.must(t, "s", int64(i)-1, event("T", fmt.Sprint(i)))
-		if i == 0 {
-			last = at
-		}
-	}
-	if got, want := s.words(3), "0 Unknown"; got != want {
+	last := n.must(t, "s", noStream, event("T", "0"))
+	if got, want := s.words(2), "0 Unknown"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
+	n.must(t, "s", 0, numbered(1, 4)...)
 	again := n.subscribe(t, ofAll, fromPosition(last))
 	n.must(t, "s", 4, event("T", "5"))
 	got := strings.ReplaceAll(again.words(6), "caught-up ", "")

@@ -32,6 +32,8 @@ type config struct {
 
 	// Listen is where the HTTP interface listens: address and port.
 	Listen string `yaml:"listen"`
+	// Serve says what else the service answers to.
+	Serve serveConfig `yaml:"serve"`
 	// TLS makes the interface speak HTTPS.
 	TLS tlsFiles `yaml:"tls"`
 	// Tokens are whom the interface lets in. Without any, in the tokens file or
@@ -269,7 +271,7 @@ func loadConfig(path string, environ []string) (*config, error) {
 // resolvePaths makes paths relative to the file's folder absolute.
 func (c *config) resolvePaths(dir string) {
 	for _, p := range []*string{
-		&c.Store.Embedded.Path, &c.Store.Views, &c.Store.HighWater, &c.Store.Backups, &c.Store.EventStoreDB.PasswordFile, &c.Policy.Path, &c.TLS.CertFile, &c.TLS.KeyFile,
+		&c.Store.Embedded.Path, &c.Store.Views, &c.Store.HighWater, &c.Store.Backups, &c.Store.EventStoreDB.PasswordFile, &c.Serve.EventsPasswordFile, &c.Serve.EventsTLS.CertFile, &c.Serve.EventsTLS.KeyFile, &c.Policy.Path, &c.TLS.CertFile, &c.TLS.KeyFile,
 		&c.TokensFile, &c.Clients.CAFile,
 		&c.Host.Proxmox.TokenSecretFile, &c.Host.Proxmox.PasswordFile, &c.Host.Proxmox.CAFile,
 	} {
@@ -353,7 +355,7 @@ func (c *config) checkOthers() *badKey {
 	if c.Policy.Path == "" {
 		return bad("policy.path", "the policy file; writ init makes an example", "missing")
 	}
-	for _, check := range []func() *badKey{c.checkListen, c.checkCallers, c.Host.Proxmox.check, c.checkRest} {
+	for _, check := range []func() *badKey{c.checkListen, c.checkServe, c.checkCallers, c.Host.Proxmox.check, c.checkRest} {
 		if b := check(); b != nil {
 			return b
 		}

@@ -84,7 +84,7 @@ func startService(ctx context.Context, o serviceOptions) (_ *service, err error)
 	if _, err := policy.compile(1); err != nil {
 		return nil, fmt.Errorf("policy can't be put in force:\n%w", err)
 	}
-	for _, step := range []func(context.Context) error{s.openHost, s.openStore, s.startViews, s.startEngine, s.startHTTP} {
+	for _, step := range []func(context.Context) error{s.openHost, s.openStore, s.startViews, s.startEngine, s.startEvents, s.startHTTP} {
 		if err := step(ctx); err != nil {
 			return nil, err
 		}

@@ -46,6 +46,7 @@ func (j *Job) onLookFacts(now time.Time, in FactsRead) Command {
 	if d := gate.Permit(now, j.policy, j.who.Site, j.authentic, in.Facts); !d.Allowed() {
 		return j.refuseLate(now, d)
 	}
+	j.facts = in.Facts
 	j.lookFrom = now
 	return j.to(phaseLookTarget, Observe{Attempt: j.attempt()})
 }
@@ -82,6 +83,7 @@ func (j *Job) onObserved(now time.Time, in HostObserved) Command {
 	return j.put(phaseAnnounce, &op.Launching{
 		Header: j.header(now),
 		Node:   in.Seen.Node, Credential: in.Credential, Request: in.Request, Observed: in.Seen,
+		PolicySerial: j.policy.Serial(), Facts: j.facts,
 	})
 }
 

@@ -79,6 +79,11 @@ type Launching struct {
 	Credential string   `json:"credential"` // the auth id that sends it
 	Request    Request  `json:"request"`
 	Observed   Observed `json:"observed"`
+
+	// PolicySerial and Facts are what the gate decided by when it was asked
+	// once more, right before.
+	PolicySerial uint64 `json:"policy_serial"`
+	Facts        Facts  `json:"facts"`
 }
 
 // TaskRunning says that the host has taken the request.

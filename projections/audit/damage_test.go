@@ -280,6 +280,13 @@ func TestForgery(t *testing.T) {
 			r.serial--
 			r.story("forged", 120).done()
 		}, audit.PolicySuperseded, "policy 2"},
+		"a launch by a policy that is not on record": {func(r *record) {
+			s := r.story("forged", 120)
+			s.put(s.started())
+			l := s.launching()
+			l.PolicySerial = 9
+			s.put(l)
+		}, audit.PolicyMissing, "policy 9"},
 		"a launch after the writ had expired": {func(r *record) {
 			s := r.story("forged", 120)
 			s.put(s.started())

@@ -148,9 +148,8 @@ func describeDecision(r gate.Reason, signers []op.Signer, role string, serial ui
 	return b.String()
 }
 
-// checkLaunch decides again for the moment of an announcement: by the policy
-// that was in force, and with the facts of the claim, as those of this moment
-// are not on record.
+// checkLaunch decides again for the moment of an announcement, by the policy and
+// with the facts that it names.
 func (w *worker) checkLaunch(it *item, s *opState) {
 	e := s.op.Launching
 	if s.allowed == nil {
@@ -165,17 +164,21 @@ func (w *worker) checkLaunch(it *item, s *opState) {
 			w.find(ExpectationUnmet, &it.event, e.OpID, u.expected, u.found)
 		}
 	}
-	d, known := w.decideLate(it, s, e.At, gate.Decision.Allowed)
-	switch {
-	case !known:
-		w.notRerun[notRerunPolicy]++
-	case d.Allowed():
-		w.counts.LaunchDecisions++
-	case d.Reason == gate.OutOfScope || d.Reason == gate.NotPermitted:
-		w.notRerun[notRerunFacts]++
-	default:
-		w.find(LaunchNotAllowed, &it.event, e.OpID, "a launch that the policy in force allows", fmt.Sprintf("%s: %s", d.Reason, d.Detail))
+	p := w.policyOf(it, e.OpID, e.PolicySerial, e.At)
+	if p == nil {
+		return
 	}
+	site := it.world.site(e.Agent)
+	d := gate.Permit(e.At, p.policy, site, s.allowed, e.Facts)
+	if !d.Allowed() {
+		d = gate.Permit(e.At.Add(-lookDelay), p.policy, site, s.allowed, e.Facts)
+	}
+	if !d.Allowed() {
+		w.find(LaunchNotAllowed, &it.event, e.OpID, fmt.Sprintf("a launch that policy %d allows with the facts on record", e.PolicySerial),
+			fmt.Sprintf("%s: %s", d.Reason, d.Detail))
+		return
+	}
+	w.counts.LaunchDecisions++
 }
 
 // decideLate asks the gate as it was asked right before launch: by the newest

@@ -244,6 +244,7 @@ func (s *story) launching() *op.Launching {
 	return &op.Launching{
 		Header: s.header(), Node: "pve1", Credential: "writ@pve!" + s.name,
 		Request: op.Request{Method: "DELETE", Path: fmt.Sprintf("/nodes/pve1/qemu/%d", vmid), Query: "purge=0"}, Observed: observed(vmid),
+		PolicySerial: s.serial, Facts: facts(),
 	}
 }
 
