@@ -54,10 +54,9 @@ func (s *service) foreignAttempts(ctx context.Context) ([]string, error) {
 			return nil, nil
 		}
 		if waited >= viewPatience {
-			if err := s.attempts.ready(); err != nil {
-				return nil, fmt.Errorf("what this ledger has announced is not known yet: %w", err)
-			}
-			return foreign, nil
+			// The alarm is for good: the ledger itself has the last word, not a
+			// view that may have been held up.
+			return unknownAttempts(ctx, s.Store, func(func(string) bool) ([]string, error) { return foreign, nil })
 		}
 		if err := (systemClock{}).Wait(ctx, viewLooks); err != nil {
 			return nil, errors.Join(err, s.attempts.ready())

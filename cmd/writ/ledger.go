@@ -122,8 +122,8 @@ func (s storeConfig) check() *badKey {
 		return &badKey{"store.embedded.path", "missing", "the folder that writ init made; or store.eventstoredb.connection"}
 	case !s.remote() && (s.EventStoreDB.Username != "" || s.EventStoreDB.PasswordFile != ""):
 		return &badKey{"store.eventstoredb.connection", "missing, and username and password_file do nothing without it", "such as esdb://node1:2113?tlsCAFile=ca.crt"}
-	case s.remote() && time.Duration(s.EventStoreDB.Lease) < 10*time.Second:
-		return &badKey{"store.eventstoredb.lease", "shorter than 10s, in which a healthy instance may not be heard of", "30s is the default"}
+	case s.remote() && time.Duration(s.EventStoreDB.Lease) < 20*time.Second:
+		return &badKey{"store.eventstoredb.lease", "shorter than 20s, in which a healthy instance may not be heard of", "30s is the default"}
 	}
 	return nil
 }

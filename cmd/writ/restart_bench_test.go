@@ -164,7 +164,7 @@ func restart(b *testing.B, dir string, began time.Time) (accounted, surveyed tim
 		Identity: engine.Identity{Site: gate.Site{Agent: "lab", Ledger: string(benchLedger)}, Instance: "bench"}, Store: w.store,
 		Policies: engine.NewPolicyBook(w.store, engine.Identity{}, systemClock{}), Host: rememberingHost{},
 		Executors: map[op.Class]engine.Executor{op.GuestDestroy: rememberingHost{}},
-		Clock:     systemClock{}, Draw: drawClaim, Log: slog.New(slog.DiscardHandler), Pending: inFlightOf(w.feed, w.queue),
+		Clock:     systemClock{}, Draw: drawClaim, Log: slog.New(slog.DiscardHandler), Pending: inFlightOf(w.store, w.feed, w.queue),
 	})
 	if err != nil {
 		b.Fatal(err)

@@ -14,12 +14,14 @@ import (
 	"writ/adapters/pebbleviews"
 	"writ/adapters/proxmox"
 	"writ/domain/engine"
+	"writ/domain/eventstore"
 	"writ/domain/gate"
 	"writ/domain/op"
 	"writ/projections"
 	"writ/projections/appliedkeys"
 	"writ/projections/attempts"
 	"writ/projections/recoveryqueue"
+	"writ/projections/status"
 )
 
 // serviceOptions say what to run.
@@ -53,6 +55,7 @@ type service struct {
 	keys     *view
 	queue    *view // of what is inFlight
 	attempts *view // of what was announced
+	ops      *projections.Shelf
 
 	metrics    *metrics.Metrics
 	inFlight   *recoveryqueue.Queue
@@ -134,19 +137,15 @@ func (s *service) startEngine(ctx context.Context) error {
 	who := s.identity()
 	s.Audience = who.Site.Audience()
 	s.book = engine.NewPolicyBook(s.Store, who, systemClock{})
-	var onLead func(context.Context) error
-	if s.Store.embedded == nil {
-		// Others may use the ledger: the policy of one that only stands by must
-		// not come into force.
-		onLead = func(ctx context.Context) error { _, err := s.enforcePolicy(ctx); return err }
-	} else if _, err := s.enforcePolicy(ctx); err != nil {
-		return err
-	}
+	// Nothing is put on record before it is certain that this ledger may be
+	// acted on; and the policy of an instance that only stands by must not come
+	// into force.
+	onLead := func(ctx context.Context) error { _, err := s.enforcePolicy(ctx); return err }
 	var err error
 	s.engine, err = engine.New(ctx, engine.Config{
 		Identity: who, Store: s.metrics.Store(s.Store), Policies: s.book, Host: s.metrics.Host(s.host),
 		Executors: s.metrics.Executors(map[op.Class]engine.Executor{op.GuestDestroy: s.host.GuestDestroy()}),
-		Clock:     systemClock{}, Draw: drawClaim, Log: s.opts.Log, Pending: inFlightOf(s.queue.runner, s.inFlight),
+		Clock:     systemClock{}, Draw: drawClaim, Log: s.opts.Log, Pending: inFlightOf(s.Store, s.queue.runner, s.inFlight),
 		Guard: s.guard(), Lease: s.opts.Config.Store.lease(), OnLead: onLead,
 		Pace: s.opts.Pace, Queue: s.opts.Config.Limits.Queue, Parallel: s.opts.Config.Limits.Parallel,
 	})
@@ -163,22 +162,39 @@ func (s *service) startEngine(ctx context.Context) error {
 	return nil
 }
 
-// inFlightOf lists the ops that are in flight on record. The first list is of all
-// that were when the service started: the view was not caught up before. One
-// that is corrupt is not recovered, but its target is kept from others.
-func inFlightOf(feed *projections.Runner, queue *recoveryqueue.Queue) func(context.Context) ([]op.Nonce, error) {
+// inFlightOf lists the ops that are in flight on record, and perhaps more: all
+// that the view has, and all of which anything is on record behind the place up
+// to which it has come. One that is corrupt is not recovered, but its target is
+// kept from others.
+func inFlightOf(store eventstore.Reader, feed *projections.Runner, queue *recoveryqueue.Queue) func(context.Context) ([]op.Nonce, error) {
 	return func(ctx context.Context) ([]op.Nonce, error) {
 		if err := feed.WaitCaughtUp(ctx); err != nil {
 			return nil, err
 		}
+		// In this order: what comes into the view after the place was read is
+		// listed twice, and nothing not at all.
+		from := feed.Lag().Applied
 		items, err := queue.List(ctx)
 		if err != nil {
 			return nil, err
 		}
 		var nonces []op.Nonce
+		known := make(map[op.Nonce]bool)
+		add := func(n op.Nonce) {
+			if n != "" && !known[n] {
+				known[n] = true
+				nonces = append(nonces, n)
+			}
+		}
 		for _, it := range items {
-			if it.Nonce != "" {
-				nonces = append(nonces, it.Nonce)
+			add(it.Nonce)
+		}
+		for e, err := range store.ReadAll(ctx, from, eventstore.Filter{StreamPrefixes: []string{op.StreamPrefix}}) {
+			if err != nil {
+				return nil, err
+			}
+			if n, ok := op.NonceOfStream(string(e.Stream)); ok {
+				add(n)
 			}
 		}
 		return nonces, nil
@@ -188,8 +204,8 @@ func inFlightOf(feed *projections.Runner, queue *recoveryqueue.Queue) func(conte
 // ReloadPolicy reads the policy file again and puts it in force. After an
 // error the policy that was in force before stays so.
 func (s *service) ReloadPolicy(ctx context.Context) (*gate.Policy, error) {
-	if s.Store.embedded == nil && !s.engine.Standing().Leads {
-		return nil, errors.New("this instance stands by: it reads its policy file again when it takes over. Reload at the one that leads")
+	if !s.engine.Standing().Leads {
+		return nil, errors.New("this instance does not lead: it reads its policy file again when it takes over")
 	}
 	return s.enforcePolicy(ctx)
 }
@@ -229,6 +245,9 @@ func (s *service) startViews(ctx context.Context) error {
 		return err
 	}
 	s.undo = append(s.undo, store.Close)
+	if err := s.startStatus(ctx, store); err != nil {
+		return err
+	}
 	if s.keys, err = s.startView(ctx, store, "appliedkeys", func(v projections.ViewStore) projections.Projection { return appliedkeys.New(v) }); err != nil {
 		return err
 	}
@@ -254,7 +273,7 @@ func (s *service) startHTTP(ctx context.Context) error {
 	}
 	s.watchFigures()
 	s.api, err = httpapi.New(httpapi.Config{
-		Engine: s.engine, Ledger: s.Store, StoreName: s.Store.name, Queue: s.inFlight, QueueLag: s.queue.runner.Lag,
+		Engine: s.engine, Ledger: s.Store, StoreName: s.Store.name, Queue: s.inFlight, QueueLag: s.queue.runner.Lag, Status: status.New(s.ops),
 		Backup: func(ctx context.Context, name string) (httpapi.BackupMade, error) {
 			return backup(ctx, s.Store, c.Store.Backups, name)
 		},

@@ -28,7 +28,7 @@ func newStoreCmd(a *app) *cobra.Command {
 		Short: "Look after the ledger itself",
 		Args:  noArgs,
 	}
-	cmd.AddCommand(newBackupCmd(a), newStoreVerifyCmd(a), newStoreCopyCmd(a), newAcceptRollbackCmd(a))
+	cmd.AddCommand(newBackupCmd(a), newStoreVerifyCmd(a), newStoreCopyCmd(a), newRebuildViewsCmd(a), newAcceptRollbackCmd(a))
 	return cmd
 }
 
@@ -122,7 +122,7 @@ func (a *app) acceptRollback(ctx context.Context, f acceptFlags) (err error) {
 	accepted := op.RollbackAccepted{
 		Audience: hex.EncodeToString(id[:]), At: systemClock{}.Now(), By: userName(), Reason: f.reason, Attempts: strangers,
 	}
-	if err := engine.AcceptRollback(ctx, store, highwater.At(c.Store.HighWater), accepted); err != nil {
+	if err := engine.AcceptRollback(ctx, store, highwater.At(c.Store.HighWater), c.Agent, accepted); err != nil {
 		return err
 	}
 	done.Audience = c.Agent + "/" + accepted.Audience

@@ -98,10 +98,13 @@ type Engine struct {
 	// present term, or else of the next one, is taken up.
 	surveyed chan struct{}
 	led      chan struct{} // closed when there is a term
+	stirred  chan struct{} // closed, and made anew, when a reason to halt comes up
 	standing bool          // by, for another instance that leads
 	floor    time.Time     // no time is told that is earlier
 	newest   Mark          // of what this process knows to be on record
 	noted    Mark          // the newest one that the witness has
+	tried    Mark          // the one it was last given
+	examined bool          // the ledger was compared with its mark
 }
 
 // New gives an engine that is ready to run. Stop must be called.
@@ -130,6 +133,9 @@ func New(ctx context.Context, cfg Config) (*Engine, error) {
 		cfg.AppendTimeout = 10 * time.Second
 	}
 	cfg.Guard = cfg.Guard.withDefaults()
+	if cfg.Lease != 0 && cfg.Lease < 2*cfg.AppendTimeout {
+		return nil, fmt.Errorf("engine: a lease of %s is shorter than two appends may take, %s", cfg.Lease, 2*cfg.AppendTimeout)
+	}
 	e := &Engine{
 		turns:    newTurns(cfg.Parallel),
 		live:     make(map[op.Nonce]*liveJob),
@@ -142,6 +148,7 @@ func New(ctx context.Context, cfg Config) (*Engine, error) {
 		askers:   make(chan struct{}, 2*cfg.Parallel),
 		surveyed: make(chan struct{}),
 		led:      make(chan struct{}),
+		stirred:  make(chan struct{}),
 		standing: cfg.Lease > 0,
 	}
 	e.running, e.kill = context.WithCancel(context.WithoutCancel(ctx))

@@ -66,7 +66,9 @@ type Mark struct {
 }
 
 const (
-	marksEvery = time.Second
+	// examineTime bounds the reading from the mark to the ledger's end.
+	examineTime = 10 * time.Minute
+	marksEvery  = time.Second
 	// clockSlack is how far the clock may be behind the newest event before
 	// launching stops: clocks are corrected by a little all the time.
 	clockSlack = 2 * time.Second
@@ -77,12 +79,19 @@ const (
 // examine compares the ledger with the mark that was kept of it. An error means
 // that the two could not be compared.
 func (e *Engine) examine(ctx context.Context) error {
-	closed, err := readClosed(ctx, e.cfg.Store)
-	if err != nil {
-		return fmt.Errorf("find out whether the ledger is closed: %w", err)
-	}
-	if closed != nil {
+	ctx, cancel := context.WithTimeout(ctx, examineTime)
+	defer cancel()
+	about, err := ReadProvenance(ctx, e.cfg.Store)
+	var closed *ClosedError
+	switch {
+	case errors.As(err, &closed):
 		e.halt(haltOldLedger, closed)
+		return nil
+	case err != nil:
+		return fmt.Errorf("find out what the ledger says about itself: %w", err)
+	case about.Audience != e.cfg.Identity.Site.Ledger:
+		e.halt(haltOldLedger, fmt.Errorf("the ledger's audience is %s by now, this process was started for %s: a rollback was accepted. Start the service again",
+			about.Audience, e.cfg.Identity.Site.Ledger))
 		return nil
 	}
 	if e.cfg.Guard.Witness == nil {
@@ -103,7 +112,7 @@ func (e *Engine) examine(ctx context.Context) error {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.noted = seen
+	e.noted, e.examined = seen, true
 	if found.mark.Position > e.newest.Position {
 		e.newest = found.mark
 	}
@@ -192,13 +201,46 @@ func (e *Engine) acknowledged(p eventstore.Position, id eventstore.EventID) {
 func (e *Engine) keepMark() {
 	e.mu.Lock()
 	m, noted := e.newest, e.noted
-	_, old := e.halts[haltOldLedger]
+	// A process that has not compared its ledger with the mark, or that has any
+	// doubt about it, must not replace the mark: that is what tells the next one.
+	tried, doubtful := e.tried, !e.examined
+	for _, c := range []haltCause{haltOldLedger, haltOtherCopy, haltSuperseded, haltUnchecked} {
+		doubtful = doubtful || e.halts[c] != nil
+	}
 	e.mu.Unlock()
-	if w := e.cfg.Guard.Witness; w == nil || old || m.Ledger == "" || m.Position == noted.Position && noted.Ledger != "" {
+	if w := e.cfg.Guard.Witness; w == nil || doubtful || m.Ledger == "" || m.Position == noted.Position && noted.Ledger != "" {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(e.running), e.cfg.AppendTimeout)
 	defer cancel()
+	same := func(a, b Mark) bool { return a.Ledger == b.Ledger && a.Position == b.Position && a.Event == b.Event }
+	seen, ok, err := e.cfg.Guard.Witness.Seen(ctx)
+	if err != nil {
+		e.cfg.Log.Error("the high-water mark can't be read", "err", err)
+		return
+	}
+	if ok && !same(seen, noted) && !same(seen, tried) {
+		// Somebody else keeps it, too. Over this ledger that does no harm. But
+		// this machine may have been rolled back while it ran.
+		_, err := e.compare(ctx, seen, true)
+		var old *oldLedgerError
+		if errors.As(err, &old) {
+			e.halt(haltOldLedger, old)
+		}
+		if err != nil {
+			e.cfg.Log.Error("the high-water mark was kept by somebody else, and is left as it is", "err", err)
+			return
+		}
+		if seen.Position >= m.Position {
+			e.mu.Lock()
+			e.noted = seen
+			e.mu.Unlock()
+			return
+		}
+	}
+	e.mu.Lock()
+	e.tried = m
+	e.mu.Unlock()
 	if err := e.cfg.Guard.Witness.Keep(ctx, m); err != nil {
 		e.cfg.Log.Error("the high-water mark could not be kept; a copy of the ledger may be noticed late", "err", err)
 		return

@@ -49,7 +49,7 @@ func newLedger(t *testing.T) (*world, *fakeWitness) {
 	w := newWorld(t)
 	w.stop()
 	f := new(fakeWitness)
-	if err := engine.AcceptRollback(context.Background(), w.memory, f, op.RollbackAccepted{Audience: string(ledger), By: "test"}); err != nil {
+	if err := engine.AcceptRollback(context.Background(), w.memory, f, "lab", op.RollbackAccepted{Audience: string(ledger), By: "test"}); err != nil {
 		t.Fatal(err)
 	}
 	w.start(witnessedBy(f))
@@ -126,7 +126,7 @@ func TestAnOldCopyOfTheLedgerDoesNotAct(t *testing.T) {
 
 		t.Log("people accept it: it gets a new audience, and what was signed before is void")
 		w.stop()
-		if err := engine.AcceptRollback(context.Background(), w.memory, f, op.RollbackAccepted{Audience: "00112233445566ff", By: "alice"}); err != nil {
+		if err := engine.AcceptRollback(context.Background(), w.memory, f, "lab", op.RollbackAccepted{Audience: "00112233445566ff", By: "alice"}); err != nil {
 			t.Fatal(err)
 		}
 		p, err := engine.ReadProvenance(context.Background(), w.memory)
@@ -350,4 +350,29 @@ func (c *shiftedClock) Now() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return time.Now().Round(0).Add(c.off)
+}
+
+// Nothing is launched before the host was asked what it remembers.
+func TestNothingIsLaunchedBeforeTheHostWasAsked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.stop()
+		asked := make(chan struct{})
+		w.start(func(c *engine.Config) {
+			c.Guard.Foreign = func(ctx context.Context) ([]string, error) {
+				select {
+				case <-asked:
+					return nil, nil
+				case <-ctx.Done():
+					return nil, ctx.Err()
+				}
+			}
+		})
+		d := order(web3())
+		w.wantOutcome(w.engine.RunSignedJob(context.Background(), signed(t, d)), engine.InFlight)
+		pass(30 * time.Second)
+		w.wantTypes(d.Nonce, op.TypeStarted)
+		close(asked)
+		w.wantOutcome(w.engine.Wait(context.Background(), d.Nonce), engine.Succeeded)
+	})
 }

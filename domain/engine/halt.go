@@ -27,6 +27,8 @@ func (e *Engine) halt(c haltCause, why error) {
 	if !had || !c.forGood() {
 		e.halts[c] = why
 	}
+	close(e.stirred)
+	e.stirred = make(chan struct{})
 	e.mu.Unlock()
 	switch {
 	case had:

@@ -60,6 +60,8 @@ func newWorld(t *testing.T, opts ...option) *world {
 		t.Fatalf("enforce policy: %v", err)
 	}
 	w.start(opts...)
+	// It leads before a test changes what the store does.
+	<-w.engine.Surveyed()
 	return w
 }
 

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"writ/domain/eventstore"
@@ -31,12 +32,19 @@ func TakeOver(ctx context.Context, store eventstore.Store, who Identity, clock C
 // gives a *SupersededError, and this instance does not lead, if another one has
 // taken over since.
 func TakeOverFrom(ctx context.Context, store eventstore.Store, who Identity, clock Clock, epoch uint64) (*Lead, error) {
-	return takeOver(ctx, store, who, clock, func(newest uint64) error {
+	lead, err := takeOver(ctx, store, who, clock, func(newest uint64) error {
 		if newest != epoch {
 			return &SupersededError{Epoch: newest, Held: epoch}
 		}
 		return nil
 	})
+	var overtaken *SupersededError
+	if errors.As(err, &overtaken) {
+		if rec, ok, headErr := newJournal(store, op.AgentStream(who.Site.Agent)).head(ctx); headErr == nil && ok && rec.Revision+1 == overtaken.Epoch {
+			overtaken.Instance = instanceOf(rec)
+		}
+	}
+	return lead, err
 }
 
 func takeOver(ctx context.Context, store eventstore.Store, who Identity, clock Clock, may func(newest uint64) error) (*Lead, error) {
@@ -67,12 +75,16 @@ func (l *Lead) Holds(ctx context.Context) error {
 	if ok && rec.Revision+1 == l.epoch {
 		return nil
 	}
-	s := &SupersededError{Epoch: rec.Revision + 1, Held: l.epoch}
+	return &SupersededError{Epoch: rec.Revision + 1, Held: l.epoch, Instance: instanceOf(rec)}
+}
+
+// instanceOf gives who took over, empty if that can't be read.
+func instanceOf(rec op.Record) string {
 	var took op.TookOver
-	if op.Unmarshal(rec.Data, &took) == nil {
-		s.Instance = took.Instance
+	if op.Unmarshal(rec.Data, &took) != nil {
+		return ""
 	}
-	return s
+	return took.Instance
 }
 
 // A SupersededError says that another instance launches by now.

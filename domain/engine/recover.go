@@ -31,7 +31,7 @@ func (j *Job) recoverBegin(now time.Time) Command {
 func (j *Job) recoverOnTurn(in TurnCame) Command {
 	switch {
 	case in.Stopping:
-		return j.indeterminate("the service is stopping")
+		return j.indeterminate("the service is stopping, or a person is settling it")
 	case j.op.State == op.StateTaskRunning:
 		return j.follow()
 	default:
@@ -168,7 +168,7 @@ func (j *Job) onContestRead(now time.Time, in OpRead) Command {
 	}
 	lost := j.op
 	j.op = in.Op
-	if j.op.State.InFlight() && j.op.OpID == lost.OpID && (j.op.Running == nil || j.op.Running.UPID == upid) {
+	if j.op.OpID == lost.OpID && (j.op.State.InFlight() && j.op.Running == nil || j.op.Running != nil && j.op.Running.UPID == upid) {
 		// Somebody else follows this attempt, and knows or will find the task.
 		return j.indeterminate("another writer has the op by now")
 	}

@@ -36,12 +36,34 @@ func (e *Engine) recoverAll(t *term) {
 		return
 	}
 	var once sync.Once
+	// A copy of which the host remembers more than it knows must not say what
+	// became of its ops.
+	select {
+	case <-t.checked:
+	case <-t.ctx.Done():
+		return
+	}
 	for {
-		e.recoverPass(t, &once)
+		if !e.doubtful(t) {
+			e.recoverPass(t, &once)
+		}
 		if e.cfg.Clock.Wait(t.ctx, e.cfg.RecoverEvery) != nil {
 			return
 		}
 	}
+}
+
+// doubtful tells whether another copy was known of before this one had begun to
+// recover.
+func (e *Engine) doubtful(t *term) bool {
+	select {
+	case <-t.surveyed:
+		return false
+	default:
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.halts[haltOtherCopy] != nil || e.halts[haltSuperseded] != nil
 }
 
 // recoverPass takes up every op that is due. On the first pass it also waits
@@ -72,7 +94,15 @@ func (e *Engine) recoverOne(t *term, n op.Nonce, inLine *sync.WaitGroup) {
 	now := e.cfg.Clock.Now()
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if left, ok := e.left[n]; e.closed || e.held[n] > 0 || e.wanted[n] > 0 || ok && now.Before(left.next) {
+	// What rests was left by an earlier term, and others may have moved it on
+	// since: the survey takes up all of it.
+	surveyed := false
+	select {
+	case <-t.surveyed:
+		surveyed = true
+	default:
+	}
+	if left, ok := e.left[n]; e.closed || e.held[n] > 0 || e.wanted[n] > 0 || surveyed && ok && now.Before(left.next) {
 		return
 	}
 	// Held from before the op is read, so that nobody settles it between the
@@ -91,9 +121,9 @@ func (e *Engine) recoverOne(t *term, n op.Nonce, inLine *sync.WaitGroup) {
 }
 
 func (e *Engine) recoverOp(t *term, n op.Nonce, queued func()) {
-	o, err := e.readInFlight(n)
+	o, err := e.readInFlight(t.ctx, n)
 	if err != nil {
-		if e.stopping.Err() == nil {
+		if t.ctx.Err() == nil {
 			e.setAside(&o, err)
 		}
 		return
@@ -116,15 +146,15 @@ func (e *Engine) recoverOp(t *term, n op.Nonce, queued func()) {
 
 // readInFlight reads an op until the store answers: as long as its target is
 // not known, the survey does not end, and nothing is launched.
-func (e *Engine) readInFlight(n op.Nonce) (op.Op, error) {
+func (e *Engine) readInFlight(ctx context.Context, n op.Nonce) (op.Op, error) {
 	for pause := e.cfg.Pace.AppendRetry; ; pause = min(2*pause, e.cfg.Pace.AppendRetryMax) {
-		o, err := LoadOp(e.stopping, e.cfg.Store, e.cfg.Store.LedgerID(), n)
+		o, err := LoadOp(ctx, e.cfg.Store, e.cfg.Store.LedgerID(), n)
 		var corrupt *op.CorruptStreamError
 		if err == nil || errors.As(err, &corrupt) {
 			return o, err
 		}
 		e.cfg.Log.Warn("an op in flight could not be read, trying again", "nonce", n.Short(), "err", shown(n, err))
-		if e.cfg.Clock.Wait(e.stopping, pause) != nil {
+		if e.cfg.Clock.Wait(ctx, pause) != nil {
 			return o, err
 		}
 	}

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"writ/domain/eventstore"
+	"writ/domain/gate"
 	"writ/domain/op"
 )
 
@@ -58,8 +60,13 @@ func ReadProvenance(ctx context.Context, store eventstore.Store) (Provenance, er
 // more, as this copy may not know that it has. After an error it may be on
 // record; doing it again is safe.
 //
-// No service may be running over the ledger.
-func AcceptRollback(ctx context.Context, store eventstore.Store, w Witness, accepted op.RollbackAccepted) error {
+// Whoever leads over the ledger is superseded first, and sends nothing more: it
+// was started for the old audience.
+func AcceptRollback(ctx context.Context, store eventstore.Store, w Witness, agent string, accepted op.RollbackAccepted) error {
+	who := Identity{Site: gate.Site{Agent: agent}, Instance: "accept-rollback"}
+	if _, err := TakeOver(ctx, store, who, at(accepted.At)); err != nil {
+		return err
+	}
 	j := newJournal(store, op.LedgerStream)
 	if _, err := j.append(ctx, string(store.LedgerID()), op.TypeRollbackAccepted, func(uint64) ([]byte, error) {
 		return op.Marshal(accepted)
@@ -75,4 +82,13 @@ func AcceptRollback(ctx context.Context, store eventstore.Store, w Witness, acce
 		return fmt.Errorf("keep the high-water mark: %w", err)
 	}
 	return nil
+}
+
+// at is a clock that has stopped.
+type at time.Time
+
+func (a at) Now() time.Time { return time.Time(a) }
+
+func (at) Wait(context.Context, time.Duration) error {
+	panic("engine: internal error: a take-over waits for nothing")
 }

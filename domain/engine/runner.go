@@ -133,10 +133,11 @@ func (e *Engine) carryOut(ctx context.Context, l *liveJob, cmd Command) (res Res
 		o, err := LoadOp(ctx, e.cfg.Store, e.cfg.Store.LedgerID(), c.Nonce)
 		return OpRead{Op: o, Err: err}, false
 	case ReadPolicy:
-		p, err := e.cfg.Policies.Current(ctx)
-		if err != nil && e.standsBy() {
-			err = errors.New(notLeading) // which is why it has none
+		// An instance that is about to lead puts its policy in force first.
+		if _, why := e.leading(ctx); why != "" {
+			return PolicyRead{Err: errors.New(why)}, false
 		}
+		p, err := e.cfg.Policies.Current(ctx)
 		return PolicyRead{Policy: p, Err: err}, false
 	case ReadFacts:
 		f, err := e.cfg.Host.Facts(ctx, c.Target)
@@ -190,7 +191,7 @@ func (e *Engine) hold(l *liveJob) {
 
 func (e *Engine) awaitTurn(l *liveJob, c AwaitTurn) TurnCame {
 	if c.Recovering {
-		l.turn = e.turns.hold(e.stopping, c.Key, l.queued)
+		l.turn = e.turns.hold(l.wanted, c.Key, l.queued)
 		return TurnCame{Stopping: l.turn == nil}
 	}
 	t := e.termOf(c.Epoch)
@@ -268,7 +269,7 @@ func (e *Engine) launch(c Launch) LaunchDone {
 		return LaunchDone{Err: Definite(errNoExecutor)}
 	}
 	upid, err := x.Launch(context.WithoutCancel(e.running), c.Attempt, c.Announced)
-	if IsOtherCopy(err) {
+	if IsOtherCopy(err) && !e.superseded(c.Epoch) {
 		e.halt(haltOtherCopy, err)
 	}
 	return LaunchDone{UPID: upid, Err: err}
@@ -285,9 +286,12 @@ func (e *Engine) probe(ctx context.Context, c ProbeHost) Probed {
 
 // admit lets a job claim its op, if this instance takes claims now.
 func (e *Engine) admit(ctx context.Context, l *liveJob) Reserved {
+	if why := e.closedFor(); why != "" {
+		return Reserved{Closed: why}
+	}
 	t, why := e.leading(ctx)
-	if why == "" {
-		why = e.closedFor()
+	if halted := e.closedFor(); halted != "" {
+		why = halted
 	}
 	if why != "" {
 		return Reserved{Closed: why}

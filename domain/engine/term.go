@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"writ/domain/eventstore"
 	"writ/domain/op"
@@ -21,6 +22,8 @@ type term struct {
 	checked  chan struct{} // closed when the guard has looked for the first time
 }
 
+var errOldLedger = errors.New("over an old copy nobody leads")
+
 const notLeading = "another instance leads: only that one claims and launches"
 
 // leadOn takes over when nobody else leads, leads until somebody else does, and
@@ -33,8 +36,8 @@ func (e *Engine) leadOn() {
 		}
 		t := e.takeOver(seen)
 		if t == nil {
-			if e.stopping.Err() != nil {
-				return
+			if e.stopping.Err() != nil || e.oldLedger() {
+				return // until the service is started again
 			}
 			continue // somebody else was faster
 		}
@@ -58,8 +61,20 @@ func (e *Engine) awaitVacancy() (seen uint64, vacant bool) {
 		return 0, true
 	}
 	var heard pulse
+	var examined time.Time
 	since := e.cfg.Clock.Now()
 	for first := true; ; first = false {
+		// Now and then, so that a take-over has little left to read.
+		if now := e.cfg.Clock.Now(); !now.Before(examined.Add(e.cfg.Guard.Every)) {
+			examined = now
+			if err := e.examine(e.stopping); err != nil && e.stopping.Err() == nil {
+				e.cfg.Log.Warn("the ledger could not be compared with its high-water mark, trying again", "err", err)
+			}
+			if e.oldLedger() {
+				return 0, false
+			}
+			e.keepMark()
+		}
 		now, err := e.feelPulse()
 		switch {
 		case err != nil:
@@ -115,12 +130,19 @@ func (e *Engine) feelPulse() (pulse, error) {
 func (e *Engine) takeOver(seen uint64) *term {
 	for pause := e.cfg.Pace.AppendRetry; ; pause = min(2*pause, e.cfg.Pace.AppendRetryMax) {
 		lead, err := e.tryTakeOver(seen)
-		if err == nil {
-			return e.beginTerm(lead)
-		}
 		var overtaken *SupersededError
-		if errors.As(err, &overtaken) {
+		switch {
+		case err == nil:
+			return e.beginTerm(lead)
+		case errors.Is(err, errOldLedger):
 			return nil
+		case errors.As(err, &overtaken):
+			if overtaken.Instance != e.cfg.Identity.Instance {
+				return nil
+			}
+			// An append of ours whose outcome was unknown is on record.
+			seen = overtaken.Epoch
+			continue
 		}
 		if e.stopping.Err() == nil {
 			e.cfg.Log.Error("this instance could not take over, trying again; nothing is launched until it can", "err", err)
@@ -132,13 +154,19 @@ func (e *Engine) takeOver(seen uint64) *term {
 }
 
 func (e *Engine) tryTakeOver(seen uint64) (*Lead, error) {
-	ctx, cancel := context.WithTimeout(e.stopping, e.cfg.AppendTimeout)
-	defer cancel()
 	// Before the first append of ours: what this instance adds must not hide
-	// what is missing.
-	if err := e.examine(ctx); err != nil {
+	// what is missing, nor be dated by a clock that is wrong.
+	if err := e.examine(e.stopping); err != nil {
 		return nil, err
 	}
+	if e.oldLedger() {
+		return nil, errOldLedger
+	}
+	if err := e.clockIsRight(); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(e.stopping, e.cfg.AppendTimeout)
+	defer cancel()
 	who := e.cfg.Identity
 	if e.cfg.Lease == 0 {
 		return TakeOver(ctx, e.cfg.Store, who, e.cfg.Clock)
@@ -146,18 +174,50 @@ func (e *Engine) tryTakeOver(seen uint64) (*Lead, error) {
 	return TakeOverFrom(ctx, e.cfg.Store, who, e.cfg.Clock, seen)
 }
 
+// oldLedger tells whether this instance must not lead, over an old copy or a
+// store that was closed. Those who wait for it to lead are woken.
+func (e *Engine) oldLedger() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	old := e.halts[haltOldLedger] != nil
+	if old && !e.standing {
+		e.standing = true
+		close(e.led)
+	}
+	return old
+}
+
+// clockIsRight asks the host for its time, if that can be had. A take-over that
+// is dated ahead would stop launching for as long as it was ahead.
+func (e *Engine) clockIsRight() error {
+	ctx, cancel := context.WithTimeout(e.stopping, e.cfg.AppendTimeout)
+	defer cancel()
+	if err := e.lookAtClock(ctx); err != nil {
+		return nil // it is asked again before anything is launched
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.halts[haltClockSkew]
+}
+
+// beginTerm makes ready to lead, for as long as that takes. Nil: another
+// instance has taken over meanwhile, or the engine stops.
 func (e *Engine) beginTerm(lead *Lead) *term {
 	t := &term{lead: lead, checked: make(chan struct{})}
 	t.ctx, t.end = context.WithCancel(e.stopping)
 	for e.cfg.OnLead != nil {
+		var superseded *SupersededError
+		if errors.As(lead.Holds(t.ctx), &superseded) || t.ctx.Err() != nil {
+			t.end()
+			return nil
+		}
 		err := e.cfg.OnLead(t.ctx)
 		if err == nil {
 			break
 		}
 		e.cfg.Log.Error("this instance leads, but is not ready to; nothing is launched until it is", "err", err)
-		if e.cfg.Clock.Wait(t.ctx, e.cfg.RecoverEvery) != nil {
-			break
-		}
+		// No sign of life meanwhile: another one may be ready.
+		_ = e.cfg.Clock.Wait(t.ctx, e.cfg.RecoverEvery)
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -217,7 +277,8 @@ func (e *Engine) keepLead(t *term) *SupersededError {
 }
 
 func (e *Engine) beat(ctx context.Context, t *term, leaving bool) error {
-	ctx, cancel := context.WithTimeout(ctx, e.cfg.AppendTimeout)
+	// One that hangs must not keep the next from being given within the lease.
+	ctx, cancel := context.WithTimeout(ctx, min(e.cfg.AppendTimeout, e.cfg.Lease/5))
 	defer cancel()
 	agent := e.cfg.Identity.Site.Agent
 	_, err := newJournal(e.cfg.Store, op.AliveStream(agent)).append(ctx, agent, op.TypeAlive, func(uint64) ([]byte, error) {
@@ -246,27 +307,24 @@ func (e *Engine) bow(ctx context.Context) {
 func (e *Engine) leading(ctx context.Context) (t *term, why string) {
 	for {
 		e.mu.Lock()
-		t, led, standing := e.term, e.led, e.standing
+		t, led, standing, stirred := e.term, e.led, e.standing, e.stirred
 		e.mu.Unlock()
-		switch {
-		case t != nil:
+		if t != nil {
 			return t, ""
-		case standing:
+		}
+		if err := e.Halted(); err != nil {
+			return nil, "launching is stopped: " + err.Error()
+		}
+		if standing {
 			return nil, notLeading
 		}
 		select {
 		case <-led:
+		case <-stirred:
 		case <-ctx.Done():
 			return nil, "this instance is still starting"
 		}
 	}
-}
-
-// standsBy tells whether another instance leads.
-func (e *Engine) standsBy() bool {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.standing
 }
 
 // termOf gives the term of an epoch if it is the present one.
@@ -340,6 +398,18 @@ func (e *Engine) withhold(epoch uint64) string {
 		return "it can't be found out whether this instance still leads: " + text(err.Error())
 	}
 	return ""
+}
+
+// superseded tells whether another instance has certainly taken over.
+func (e *Engine) superseded(epoch uint64) bool {
+	t := e.termOf(epoch)
+	if t == nil {
+		return true
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(e.running), e.cfg.AppendTimeout)
+	defer cancel()
+	var s *SupersededError
+	return errors.As(t.lead.Holds(ctx), &s)
 }
 
 // Standing tells what an instance is there for at the moment.

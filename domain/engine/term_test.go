@@ -17,7 +17,12 @@ import (
 const lease = 30 * time.Second
 
 func sharing(w *world) option {
-	return func(c *engine.Config) { c.Lease, c.Pending = lease, inFlight(w) }
+	return func(c *engine.Config) {
+		c.Lease, c.Pending = lease, inFlight(w)
+		// Who leads is to be looked at for its own sake, not for the age of a look.
+		c.Pace = engine.DefaultPace()
+		c.Pace.StaleLook = 24 * time.Hour
+	}
 }
 
 // pair are two instances over one ledger, the first of which leads.

@@ -91,7 +91,14 @@ func TestVoidOfUnknownOutcome(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		d := order(web3())
-		w.store.OnAppend = storetest.FailNth(1, storetest.DoneButFailed)
+		failed := false
+		w.store.OnAppend = func(c storetest.AppendCall) storetest.Fault {
+			if failed || c.Events[0].Type != op.TypeVoided {
+				return 0
+			}
+			failed = true
+			return storetest.DoneButFailed
+		}
 		got := w.engine.Void(context.Background(), d.Nonce, "alice", "ticket closed")
 		w.wantOutcome(got, engine.Unavailable)
 		if strings.Contains(got.Detail, string(d.Nonce)) {

@@ -59,7 +59,7 @@ func (e *Engine) yieldable(l *liveJob, n op.Nonce) (over func()) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	var yield context.CancelFunc
-	l.wanted, yield = context.WithCancel(e.running)
+	l.wanted, yield = context.WithCancel(e.stopping)
 	e.yields[n] = yield
 	if e.wanted[n] > 0 {
 		yield()
@@ -80,8 +80,7 @@ func (e *Engine) pause(ctx context.Context, l *liveJob, c Pause) (Result, bool) 
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithCancel(ctx)
 		defer cancel()
-		defer context.AfterFunc(l.wanted, cancel)()   //nolint:contextcheck // the people's, beside the caller's
-		defer context.AfterFunc(e.stopping, cancel)() //nolint:contextcheck // the engine's, beside the caller's
+		defer context.AfterFunc(l.wanted, cancel)() //nolint:contextcheck // beside the caller's
 	}
 	if e.cfg.Clock.Wait(ctx, c.For) != nil && e.running.Err() != nil {
 		return nil, true
@@ -96,12 +95,13 @@ func (e *Engine) pause(ctx context.Context, l *liveJob, c Pause) (Result, bool) 
 }
 
 // patience is for how long a question of a job is waited for: that of a recovery
-// until the service is to end, as it can be asked again at the next start.
+// until the service is to end, or people want to settle the op, as it can be
+// asked again.
 func (e *Engine) patience(l *liveJob, cmd Command) context.Context {
-	if l.job.recovering {
+	if l.wanted != nil {
 		switch cmd.(type) {
 		case AskTask, ProbeHost, FindTasks, TakeTask, RaiseFence:
-			return e.stopping
+			return l.wanted
 		}
 	}
 	return e.running
@@ -116,7 +116,7 @@ func (e *Engine) asking(l *liveJob) (done func()) {
 	select {
 	case e.askers <- struct{}{}:
 		return func() { <-e.askers }
-	case <-e.running.Done():
-		return func() {}
+	case <-l.wanted.Done():
+		return func() {} // nothing is asked for long any more
 	}
 }
