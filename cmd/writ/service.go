@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"time"
 
 	"writ/adapters/httpapi"
 	"writ/adapters/httpapi/metrics"
@@ -133,6 +134,9 @@ func (s *service) identity() engine.Identity {
 	return engine.Identity{Site: site, Instance: c.Instance}
 }
 
+// leadPatience is how long a start waits until the service leads.
+const leadPatience = 10 * time.Second
+
 func (s *service) startEngine(ctx context.Context) error {
 	who := s.identity()
 	s.Audience = who.Site.Audience()
@@ -151,6 +155,13 @@ func (s *service) startEngine(ctx context.Context) error {
 	})
 	if err != nil {
 		return err
+	}
+	// Most services lead at once, and are ready when they say that they answer.
+	// One that does not answers all the same, and tells why.
+	waiting, enough := context.WithTimeout(ctx, leadPatience)
+	defer enough()
+	if err := s.engine.AwaitLead(waiting); err != nil {
+		s.opts.Log.Warn("this instance does not lead yet", "err", err)
 	}
 	cleaning, stop := context.WithCancel(context.WithoutCancel(ctx))
 	endViews := s.endViews

@@ -302,6 +302,15 @@ func (e *Engine) bow(ctx context.Context) {
 	}
 }
 
+// AwaitLead waits until this instance leads. The error says why it does not:
+// another one does, launching is stopped, or ctx has ended.
+func (e *Engine) AwaitLead(ctx context.Context) error {
+	if _, why := e.leading(ctx); why != "" {
+		return errors.New(why)
+	}
+	return nil
+}
+
 // leading gives the present term. While this instance is about to take over it
 // waits for that; while another one leads it says so.
 func (e *Engine) leading(ctx context.Context) (t *term, why string) {
