@@ -46,6 +46,13 @@ func newFakeHost() *fakeHost {
 	}
 }
 
+// change changes what happens from now on, while questions are under way.
+func (h *fakeHost) change(f func(h *fakeHost)) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	f(h)
+}
+
 func (h *fakeHost) add(g op.Observed) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -94,14 +101,15 @@ func (h *fakeHost) Launch(_ context.Context, a engine.Attempt, l *op.Launching) 
 	if h.busy[l.Target.Guest.VMID] > 1 {
 		h.overlap = true
 	}
+	onLaunch := h.onLaunch
 	h.mu.Unlock()
 	defer func() {
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		h.busy[l.Target.Guest.VMID]--
 	}()
-	if h.onLaunch != nil {
-		return h.onLaunch(h, l)
+	if onLaunch != nil {
+		return onLaunch(h, l)
 	}
 	return h.carryOut(l, "OK"), nil
 }

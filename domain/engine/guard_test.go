@@ -38,6 +38,13 @@ func (f *fakeWitness) Keep(_ context.Context, m engine.Mark) error {
 	return f.err
 }
 
+// now is the mark as it is.
+func (f *fakeWitness) now() engine.Mark {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.mark
+}
+
 func witnessedBy(f *fakeWitness) option {
 	return func(c *engine.Config) { c.Guard.Witness = f }
 }

@@ -41,7 +41,7 @@ func TestUnexaminedProcessReplacesTheMark(t *testing.T) {
 		w.stop()
 		old := copyOf(t, w.memory, before)
 		w.host.add(web3())
-		newest := f.mark
+		newest := f.now()
 
 		t.Log("an old copy; the mark can't be read for a while (NFS away), a stranger knocks, the service is restarted")
 		seenErr := errors.New("stale file handle")
@@ -51,8 +51,8 @@ func TestUnexaminedProcessReplacesTheMark(t *testing.T) {
 		w.engine.RunSignedJob(ctx, engine.Submission{Intent: d.Intent(), SubmittedBy: "test"}) // refused, on record
 		cancel()
 		w.stop()
-		if f.mark != newest {
-			t.Errorf("mark: position %d now, was %d", f.mark.Position, newest.Position)
+		if f.now() != newest {
+			t.Errorf("mark: position %d now, was %d", f.now().Position, newest.Position)
 		}
 		flaky.err = nil
 		w.start(witnessedBy(f))
@@ -75,12 +75,12 @@ func TestUnexaminedStoreAway(t *testing.T) {
 		w.stop()
 		old := copyOf(t, w.memory, before)
 		w.host.add(web3())
-		newest := f.mark
+		newest := f.now()
 		w.over(t, old, witnessedBy(f))
 		w.engine.Void(context.Background(), nonce("some other"), "alice", "changed my mind")
 		w.stop()
-		if f.mark != newest {
-			t.Errorf("mark: position %d now, was %d", f.mark.Position, newest.Position)
+		if f.now() != newest {
+			t.Errorf("mark: position %d now, was %d", f.now().Position, newest.Position)
 		}
 		w.start(witnessedBy(f))
 		w.runToEnd(signed(t, d))
@@ -116,8 +116,8 @@ func TestRunningMachineRolledBack(t *testing.T) {
 		got := w.runToEnd(signed(t, order(web3())))
 		pass(2 * time.Minute)
 		got2 := w.runToEnd(signed(t, rival()))
-		if f.mark.Position < ahead.Position {
-			t.Errorf("mark went back from %d to %d; halted: %v; first %s, second %s", ahead.Position, f.mark.Position, w.engine.Halted(), got.Outcome, got2.Outcome)
+		if f.now().Position < ahead.Position {
+			t.Errorf("mark went back from %d to %d; halted: %v; first %s, second %s", ahead.Position, f.now().Position, w.engine.Halted(), got.Outcome, got2.Outcome)
 		}
 	})
 }
@@ -134,7 +134,7 @@ func TestNewestCopyPutBack(t *testing.T) {
 				w, f := newLedger(t)
 				pass(time.Minute)
 				w.stop()
-				old, m0 := copyOf(t, w.memory, 1000), f.mark
+				old, m0 := copyOf(t, w.memory, 1000), f.now()
 				w.start(witnessedBy(f))
 				w.wantOutcome(w.runToEnd(signed(t, order(web3()))), engine.Succeeded)
 				pass(time.Minute)
@@ -207,25 +207,29 @@ func TestLaterTermPassesOverWhatRests(t *testing.T) {
 		if a.engine.Standing().Leads {
 			t.Fatal("a still leads")
 		}
-		h.finding = nil
+		h.change(func(h *fakeHost) { h.finding = nil })
 		b.wantOutcome(b.engine.Resolve(context.Background(), settling(b, d.Nonce, as("failed", op.EffectNone), person("alice")), "test"), engine.Failed)
-		h.onLaunch = func(*fakeHost, *op.Launching) (string, error) { return "", errors.New("connection reset") } // on its way
+		h.change(func(h *fakeHost) {
+			h.onLaunch = func(*fakeHost, *op.Launching) (string, error) { return "", errors.New("connection reset") } // on its way
+		})
 		b.wantOutcome(b.runToEnd(signed(t, d)), engine.Indeterminate)
 		b.store.Cut()
 		a.store.Heal()
-		fences, launched := h.fences, h.launched()
-		h.onLaunch = nil
+		launched, fences := h.launched(), 0
+		h.change(func(h *fakeHost) { fences, h.onLaunch = h.fences, nil })
 		for !a.engine.Standing().Leads {
 			pass(100 * time.Millisecond)
 		}
 		<-a.engine.Surveyed()
 		o := a.op(d.Nonce)
-		if h.fences == fences && o.State == op.StateLaunching {
+		since := 0
+		h.change(func(h *fakeHost) { since = h.fences - fences })
+		if since == 0 && o.State == op.StateLaunching {
 			t.Errorf("surveyed, but attempt %d of the predecessor is %s and was never fenced", o.Attempt, o.State)
 		}
 		got := a.runToEnd(signed(t, order(web3(), func(d *signedop.Document) { d.Nonce = nonce("another for the same guest") })))
-		t.Logf("another op: %s %s; launched %d, fences %d", got.Outcome, got.Detail, h.launched()-launched, h.fences-fences)
-		if h.launched() > launched && h.fences == fences {
+		h.change(func(h *fakeHost) { since = h.fences - fences })
+		if h.launched() > launched && since == 0 {
 			t.Errorf("another op on the target was launched (%s) while that request may still act", got.Outcome)
 		}
 	})
@@ -414,10 +418,10 @@ func TestStandbyReplacesTheMark(t *testing.T) {
 		b.engine.RunSignedJob(context.Background(), engine.Submission{Intent: order(web3()).Intent(), SubmittedBy: "test"})
 		w.wantOutcome(w.runToEnd(signed(t, order(web3()))), engine.Succeeded)
 		pass(time.Minute)
-		was := f.mark.Position
+		was := f.now().Position
 		b.stop()
-		if f.mark.Position < was {
-			t.Errorf("mark: %d after the standby's stop, was %d", f.mark.Position, was)
+		if f.now().Position < was {
+			t.Errorf("mark: %d after the standby's stop, was %d", f.now().Position, was)
 		}
 	})
 }
@@ -427,7 +431,7 @@ func TestStandbyOfLongStanding(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, f := newLedger(t)
 		w.stop()
-		own := &fakeWitness{mark: f.mark, kept: true}
+		own := &fakeWitness{mark: f.now(), kept: true}
 		w.start(sharing(w), witnessedBy(f))
 		pass(2 * lease)
 		b := newWorldOver(w, "node-b", sharing(w), witnessedBy(own), func(c *engine.Config) { c.Store = slowReads{c.Store} })

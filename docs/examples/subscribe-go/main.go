@@ -60,13 +60,16 @@ func follow(ctx context.Context, url, prefix string, c checkpoint) error {
 			return err
 		}
 		came, err := subscribe(ctx, conf, prefix, from, c)
-		switch {
-		case ctx.Err() != nil:
-			return nil
-		case final(err):
+		if final(err) {
 			return err
-		case came: // it worked for a while: this is a new outage
+		}
+		if came { // it worked for a while: this is a new outage
 			pause = minPause
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		default:
 		}
 		fmt.Fprintf(os.Stderr, "dropped: %v; trying again in %v\n", err, pause)
 		select {
