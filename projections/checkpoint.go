@@ -75,30 +75,13 @@ func (e *RefusedError) Error() string {
 // the beginning, a view of another format is cleared; one that belongs to
 // something else is refused.
 func (r *Runner) open(ctx context.Context) (checkpoint, error) {
-	fresh := checkpoint{
-		Projection: r.projection.Name(), Format: r.projection.Format(),
-		Ledger: string(r.store.LedgerID()), Store: r.storeName,
-	}
-	data, found, err := r.view.Get(ctx, checkpointKey)
+	have, found, err := r.load(ctx)
 	if err != nil {
-		return checkpoint{}, fmt.Errorf("read the checkpoint: %w", err)
+		return checkpoint{}, err
 	}
+	fresh := r.fresh()
 	if !found {
 		return fresh, r.mustBeEmpty(ctx)
-	}
-	var have checkpoint
-	if err := op.Unmarshal(data, &have); err != nil {
-		return checkpoint{}, r.refuse("its checkpoint can't be read (%v): clear the view to build it again", err)
-	}
-	for _, f := range []struct{ field, have, want string }{
-		{"projection", have.Projection, fresh.Projection},
-		{"ledger", have.Ledger, fresh.Ledger},
-		{"store", have.Store, fresh.Store},
-	} {
-		if f.have != f.want {
-			return checkpoint{}, r.refuse("its checkpoint is of %s %q, not of %q: give each its own view, or clear this one to build it again",
-				f.field, f.have, f.want)
-		}
 	}
 	if have.Format != fresh.Format {
 		r.log.InfoContext(ctx, "view has another format and is built again", "have", have.Format, "want", fresh.Format)
@@ -110,6 +93,41 @@ func (r *Runner) open(ctx context.Context) (checkpoint, error) {
 		return fresh, nil
 	}
 	return have, r.checkLast(ctx, have)
+}
+
+// fresh is the checkpoint of a view that holds nothing yet.
+func (r *Runner) fresh() checkpoint {
+	return checkpoint{
+		Projection: r.projection.Name(), Format: r.projection.Format(),
+		Ledger: string(r.store.LedgerID()), Store: r.storeName,
+	}
+}
+
+// load gives the checkpoint in the view, whatever its format; false if there is
+// none. One that belongs to something else is refused.
+func (r *Runner) load(ctx context.Context) (have checkpoint, found bool, err error) {
+	fresh := r.fresh()
+	data, found, err := r.view.Get(ctx, checkpointKey)
+	if err != nil {
+		return checkpoint{}, false, fmt.Errorf("read the checkpoint: %w", err)
+	}
+	if !found {
+		return checkpoint{}, false, nil
+	}
+	if err := op.Unmarshal(data, &have); err != nil {
+		return checkpoint{}, false, r.refuse("its checkpoint can't be read (%v): clear the view to build it again", err)
+	}
+	for _, f := range []struct{ field, have, want string }{
+		{"projection", have.Projection, fresh.Projection},
+		{"ledger", have.Ledger, fresh.Ledger},
+		{"store", have.Store, fresh.Store},
+	} {
+		if f.have != f.want {
+			return checkpoint{}, false, r.refuse("its checkpoint is of %s %q, not of %q: give each its own view, or clear this one to build it again",
+				f.field, f.have, f.want)
+		}
+	}
+	return have, true, nil
 }
 
 func (r *Runner) refuse(format string, args ...any) error {

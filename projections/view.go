@@ -22,6 +22,10 @@ type ViewStore interface {
 	// releases everything.
 	Scan(ctx context.Context, prefix string) iter.Seq2[Entry, error]
 
+	// ScanFrom is Scan without the entries whose key comes before from. It costs
+	// no more for those it leaves out, however many they are.
+	ScanFrom(ctx context.Context, prefix, from string) iter.Seq2[Entry, error]
+
 	// Commit makes all changes of a batch or none. When it returns nil, every
 	// later read sees them. After an error they may have been made or not.
 	//

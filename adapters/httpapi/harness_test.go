@@ -103,6 +103,7 @@ type site struct {
 	store  *storetest.Faulty
 	queue  fakeQueue
 	lag    projections.Lag
+	status fakeStatus
 	cfg    httpapi.Config
 	api    *httpapi.API
 	doc    *huma.OpenAPI // as served
@@ -137,9 +138,9 @@ func newSite(t *testing.T, opts ...func(*httpapi.Config)) *site {
 	close(s.engine.surveyed)
 	s.cfg = httpapi.Config{
 		Engine: s.engine, Ledger: s.store, StoreName: "memory", Queue: &s.queue,
-		QueueLag: func() projections.Lag { return s.lag },
-		Log:      slog.New(slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
-		Now:      time.Now, Version: "test",
+		QueueLag: func() projections.Lag { return s.lag }, Status: &s.status, Rebuild: func() { s.status.rebuilds++ },
+		Log: slog.New(slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Now: time.Now, Version: "test",
 		Backup: func(context.Context, string) (httpapi.BackupMade, error) {
 			t.Error("a backup was asked for")
 			return httpapi.BackupMade{}, nil

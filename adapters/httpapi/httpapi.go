@@ -77,7 +77,12 @@ type Config struct {
 	Queue     Queue
 	// QueueLag says how far the queue is; the runner that feeds it knows.
 	QueueLag func() projections.Lag
-	Ready    []Check
+	// Status answers which ops there are; nil: they can't be listed.
+	Status Status
+	// Rebuild has the view of all ops built again, and returns at once; nil:
+	// there is no such path.
+	Rebuild func()
+	Ready   []Check
 
 	// Tokens and Clients are the callers that are let in; SetTokens changes
 	// the tokens later. If there is none of either and Identified is not set,
@@ -170,6 +175,8 @@ func New(cfg Config) (*API, error) {
 	a.huma = humago.New(a.mux, openAPIConfig(cfg.Version))
 	a.registerSubmit()
 	a.registerOps()
+	a.registerOpsList()
+	a.registerRebuild()
 	a.registerRecovery()
 	a.registerSettle()
 	a.registerHealth()

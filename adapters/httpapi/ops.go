@@ -13,7 +13,6 @@ import (
 	"writ/domain/eventstore"
 	"writ/domain/op"
 	"writ/projections"
-	"writ/projections/recoveryqueue"
 )
 
 // maxEvents bounds the events that are shown of one op, the newest ones.
@@ -75,41 +74,14 @@ type Applied struct {
 	Since      time.Time `json:"since,omitzero" doc:"When the op came into its state."`
 }
 
-// InFlight lists the ops in flight.
-type InFlight struct {
-	AsOf     string   `json:"as_of" doc:"How far the ledger is in this list: ledger id, store and position. Empty at the beginning."`
-	CaughtUp bool     `json:"caught_up" doc:"False while the list lags behind the ledger."`
-	Ops      []OpItem `json:"ops" nullable:"false" doc:"The oldest first."`
-}
-
-// An OpItem is one op in flight.
-type OpItem struct {
-	Nonce   string    `json:"nonce,omitempty" doc:"The nonce, whole; with it the op can be asked for."`
-	OpID    string    `json:"op_id,omitempty"`
-	State   string    `json:"state,omitempty"`
-	Attempt int       `json:"attempt"`
-	Since   time.Time `json:"since"`
-	Class   string    `json:"class,omitempty"`
-	Target  Target    `json:"target"`
-	UPID    string    `json:"upid,omitempty"`
-	Why     string    `json:"why" doc:"What it waits for."`
-	Corrupt string    `json:"corrupt,omitempty" doc:"Why the stream can't be what writ wrote."`
-}
-
 type (
-	opOutput       struct{ Body Op }
-	appliedOutput  struct{ Body Applied }
-	inFlightOutput struct{ Body InFlight }
+	opOutput      struct{ Body Op }
+	appliedOutput struct{ Body Applied }
 )
 
 func (a *API) registerOps() {
 	reads := huma.Middlewares{a.requires(Read)}
 	security := []map[string][]string{{bearer: {string(Read)}}}
-	huma.Register(a.huma, huma.Operation{
-		OperationID: "list-ops", Method: http.MethodGet, Path: "/v1/ops", Summary: "List the ops in flight", Security: security, Middlewares: reads,
-		Description: "Every op that has been claimed and has not ended, from a view of the ledger that may lag behind it.",
-		Responses:   a.responses(InFlight{}, map[int]string{200: "The ops in flight."}, forCallers(nil)),
-	}, a.listOps)
 	huma.Register(a.huma, huma.Operation{
 		OperationID: "get-op", Method: http.MethodGet, Path: "/v1/ops/{nonce}", Summary: "Show one op with its events", Security: security, Middlewares: reads,
 		Description: "Folded from the op's own stream, so it is how the op stands on record now.",
@@ -122,33 +94,12 @@ func (a *API) registerOps() {
 	}, a.getApplied)
 }
 
-func (a *API) listOps(ctx context.Context, _ *struct{}) (*inFlightOutput, error) {
-	// Asked before the list is read: the list is at least that far.
-	lag := a.cfg.QueueLag()
-	items, err := a.cfg.Queue.List(ctx)
-	if err != nil {
-		return nil, a.fault(ctx, "list ops", err)
-	}
-	out := &inFlightOutput{Body: InFlight{AsOf: a.asOf(lag), CaughtUp: lag.CaughtUp, Ops: make([]OpItem, 0, len(items))}}
-	for _, it := range items {
-		out.Body.Ops = append(out.Body.Ops, itemOf(it))
-	}
-	return out, nil
-}
-
-// asOf is the cursor of how far the queue is.
+// asOf is the cursor of how far a view is.
 func (a *API) asOf(lag projections.Lag) string {
 	if _, ok := lag.Applied.Position(); ok {
 		return a.cursorText(lag.Applied)
 	}
 	return ""
-}
-
-func itemOf(it recoveryqueue.Item) OpItem {
-	return OpItem{
-		Nonce: string(it.Nonce), OpID: it.OpID, State: stateName(it.State), Attempt: it.Attempt, Since: it.Since.UTC(),
-		Class: string(it.Class), Target: viewOf(it.Target), UPID: it.UPID, Why: it.Why, Corrupt: it.Corrupt,
-	}
 }
 
 func viewOf(t op.Target) Target {

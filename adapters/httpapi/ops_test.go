@@ -11,8 +11,6 @@ import (
 	"writ/domain/eventstore"
 	"writ/domain/eventstore/storetest"
 	"writ/domain/op"
-	"writ/projections"
-	"writ/projections/recoveryqueue"
 	"writ/projections/viewtest"
 )
 
@@ -158,7 +156,7 @@ func TestALedgerThatCantBeRead(t *testing.T) {
 	s := newSite(t)
 	viewtest.NewStory(t, s.store, nonce).Started()
 	s.store.OnRead = func(storetest.ReadCall) (int, error) { return 0, errors.New("disk on fire at /var/lib") }
-	s.queue.err = errors.New("view on fire at /var/lib")
+	s.status.err = errors.New("view on fire at /var/lib")
 	for _, path := range []string{"/v1/ops/" + string(nonce), "/v1/applied/" + string(nonce), "/v1/ops"} {
 		w := s.do(get(path))
 		wantStatus(t, w, 503)
@@ -168,34 +166,6 @@ func TestALedgerThatCantBeRead(t *testing.T) {
 	}
 	if !strings.Contains(s.log.String(), "disk on fire") || !strings.Contains(s.log.String(), "view on fire") {
 		t.Errorf("log %s, want it to say what went wrong", s.log)
-	}
-}
-
-func TestTheListSaysHowFarItIs(t *testing.T) {
-	s := newSite(t)
-	w := s.do(get("/v1/ops"))
-	wantStatus(t, w, 200)
-	if l := decode[httpapi.InFlight](t, w); l.AsOf != "" || l.CaughtUp || l.Ops == nil || len(l.Ops) != 0 {
-		t.Errorf("list %+v, want an empty one of the beginning", l)
-	}
-	s.lag = projections.Lag{Applied: eventstore.After(41), CaughtUp: true}
-	s.queue.items = []recoveryqueue.Item{{
-		Stream: eventstore.StreamID(nonce.Stream()), Nonce: nonce, State: op.StateTaskRunning, OpID: "0a1b", Attempt: 1, Since: since,
-		Class: op.GuestDestroy, Target: op.Target{Node: "pve1", Guest: &op.Guest{Type: op.QEMU, VMID: 105}}, Why: "a task", UPID: "UPID:x",
-	}, {
-		Stream: "op-?", Since: since, Why: "its stream is corrupt", Corrupt: "revision 0: the stream's name holds no nonce",
-	}}
-	w = s.do(get("/v1/ops"))
-	wantStatus(t, w, 200)
-	l := decode[httpapi.InFlight](t, w)
-	if l.AsOf != "3f9c2ab41d6e4a70:memory:41" || !l.CaughtUp || len(l.Ops) != 2 {
-		t.Fatalf("list %+v, want two ops as of 3f9c2ab41d6e4a70:memory:41", l)
-	}
-	if o := l.Ops[0]; o.Nonce != string(nonce) || o.State != "task-running" || o.Class != "guest-destroy" || o.Target.Guest.VMID != 105 || !o.Since.Equal(since) {
-		t.Errorf("op %+v", o)
-	}
-	if o := l.Ops[1]; o.Corrupt == "" {
-		t.Errorf("op %+v, want it corrupt", o)
 	}
 }
 

@@ -181,7 +181,7 @@ func newWhole(t *testing.T) *whole {
 		t.Fatal(err)
 	}
 	w.api, err = httpapi.New(httpapi.Config{
-		Engine: e, Ledger: store, StoreName: "memory", Queue: queue, QueueLag: runner.Lag, Log: log, Now: time.Now, Version: "test",
+		Engine: e, Ledger: store, StoreName: "memory", Queue: queue, QueueLag: runner.Lag, Log: log, Now: time.Now, Version: "test", Status: runStatus(t, store),
 		Tokens: []httpapi.Token{{Name: "controller", SHA256: op.DigestOf([]byte(token)), Scopes: httpapi.Scopes()}},
 	})
 	if err != nil {
@@ -274,9 +274,9 @@ func TestAWritDeliveredManyTimesRunsOnce(t *testing.T) {
 		}()
 	}
 	// One is on record and not at its end: the list shows it.
-	var list httpapi.InFlight
+	var list httpapi.OpList
 	for len(list.Ops) == 0 {
-		if w.ask("GET", "/v1/ops", "", &list) != 200 {
+		if w.ask("GET", "/v1/ops?state=in-flight", "", &list) != 200 {
 			t.Fatalf("list: %+v", list)
 		}
 		if t.Context().Err() != nil {

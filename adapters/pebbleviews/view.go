@@ -58,11 +58,23 @@ func (v *View) Get(ctx context.Context, key string) (value []byte, found bool, e
 
 // Scan implements [projections.ViewStore].
 func (v *View) Scan(ctx context.Context, prefix string) iter.Seq2[projections.Entry, error] {
+	return v.ScanFrom(ctx, prefix, "")
+}
+
+// ScanFrom implements [projections.ViewStore].
+func (v *View) ScanFrom(ctx context.Context, prefix, from string) iter.Seq2[projections.Entry, error] {
 	return func(yield func(projections.Entry, error) bool) {
 		stopped := false
 		err := v.use(ctx, "scan", func(db *pebble.DB) (err error) {
 			lower := v.key(prefix)
-			it, err := db.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: after(lower)})
+			upper := after(lower)
+			if from > prefix {
+				lower = v.key(from)
+			}
+			if bytes.Compare(lower, upper) >= 0 {
+				return nil // all keys of the prefix come before
+			}
+			it, err := db.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
 			if err != nil {
 				return own(err)
 			}

@@ -14,7 +14,7 @@ func (s *service) watchFigures() {
 	s.metrics.Watch(metrics.Sources{
 		Engine: s.engine, Queue: s.inFlight, QueueLimit: s.opts.Config.Limits.Queue, Room: room,
 		Views: map[string]func() projections.Lag{
-			"appliedkeys": s.keys.runner.Lag, "recoveryqueue": s.queue.runner.Lag, "attempts": s.attempts.runner.Lag,
+			"appliedkeys": s.keys.runner.Lag, "recoveryqueue": s.queue.runner.Lag, "attempts": s.attempts.runner.Lag, "status": s.ops.Lag,
 		},
 	})
 }

@@ -20,28 +20,6 @@ func newOpsCmd(a *app) *cobra.Command {
 	return cmd
 }
 
-func newOpsLsCmd(a *app) *cobra.Command {
-	var f clientFlags
-	cmd := &cobra.Command{
-		Use:   "ls",
-		Short: "List the ops in flight",
-		Args:  noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := f.open()
-			if err != nil {
-				return err
-			}
-			list, err := c.inFlight(cmd.Context())
-			if err != nil {
-				return err
-			}
-			return a.show(list, func(w io.Writer) { listText(w, list, a.now()) })
-		},
-	}
-	f.register(cmd)
-	return cmd
-}
-
 func newOpsShowCmd(a *app) *cobra.Command {
 	var f clientFlags
 	cmd := &cobra.Command{
@@ -69,12 +47,6 @@ eight digits or more are enough.`,
 	}
 	f.register(cmd)
 	return cmd
-}
-
-func (c *client) inFlight(ctx context.Context) (httpapi.InFlight, error) {
-	var list httpapi.InFlight
-	err := c.get(ctx, "/v1/ops", &list)
-	return list, err
 }
 
 // minPrefix is how much of a nonce must be given: as much as is ever shown.
@@ -122,28 +94,6 @@ func completeNonce(given string, inFlight func() ([]string, error)) (op.Nonce, e
 	default:
 		return "", fmt.Errorf("%d ops in flight have a nonce that begins with %s; give more of it", len(found), given)
 	}
-}
-
-func listText(w io.Writer, list httpapi.InFlight, now time.Time) {
-	w = plainWriter{w}
-	if !list.CaughtUp {
-		fmt.Fprintln(w, "The list lags behind the ledger: ops may be missing.")
-	}
-	if len(list.Ops) == 0 {
-		fmt.Fprintln(w, "No op is in flight.")
-		return
-	}
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "NONCE\tCLASS\tTARGET\tSTATE\tFOR\tWHY")
-	for _, o := range list.Ops {
-		state := o.State
-		if o.Corrupt != "" {
-			state = "corrupt"
-		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", op.Nonce(o.Nonce).Short(), o.Class, targetText(o.Target), state,
-			now.Sub(o.Since).Round(time.Second), o.Why)
-	}
-	_ = t.Flush()
 }
 
 func targetText(t httpapi.Target) string {

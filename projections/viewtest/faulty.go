@@ -50,10 +50,15 @@ func (f *Faulty) Get(ctx context.Context, key string) ([]byte, bool, error) {
 
 // Scan implements [projections.ViewStore].
 func (f *Faulty) Scan(ctx context.Context, prefix string) iter.Seq2[projections.Entry, error] {
+	return f.ScanFrom(ctx, prefix, "")
+}
+
+// ScanFrom implements [projections.ViewStore].
+func (f *Faulty) ScanFrom(ctx context.Context, prefix, from string) iter.Seq2[projections.Entry, error] {
 	if err := f.read(); err != nil {
 		return func(yield func(projections.Entry, error) bool) { yield(projections.Entry{}, err) }
 	}
-	return f.view.Scan(ctx, prefix)
+	return f.view.ScanFrom(ctx, prefix, from)
 }
 
 // Commit implements [projections.ViewStore].

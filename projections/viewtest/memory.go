@@ -43,6 +43,11 @@ func (m *Memory) Get(ctx context.Context, key string) ([]byte, bool, error) {
 
 // Scan implements [projections.ViewStore].
 func (m *Memory) Scan(ctx context.Context, prefix string) iter.Seq2[projections.Entry, error] {
+	return m.ScanFrom(ctx, prefix, "")
+}
+
+// ScanFrom implements [projections.ViewStore].
+func (m *Memory) ScanFrom(ctx context.Context, prefix, from string) iter.Seq2[projections.Entry, error] {
 	return func(yield func(projections.Entry, error) bool) {
 		m.mu.Lock()
 		all := maps.Clone(m.entries)
@@ -52,7 +57,7 @@ func (m *Memory) Scan(ctx context.Context, prefix string) iter.Seq2[projections.
 				yield(projections.Entry{}, err)
 				return
 			}
-			if strings.HasPrefix(key, prefix) && !yield(projections.Entry{Key: key, Value: bytes.Clone(all[key])}, nil) {
+			if strings.HasPrefix(key, prefix) && key >= from && !yield(projections.Entry{Key: key, Value: bytes.Clone(all[key])}, nil) {
 				return
 			}
 		}

@@ -30,6 +30,7 @@ func (s Suite) Run(t *testing.T) {
 	t.Run("any bytes are a value and any but none a key", s.anyBytes)
 	t.Run("values belong to the caller", s.ownValues)
 	t.Run("scan gives the keys of a prefix in order", s.scan)
+	t.Run("scan from a key leaves out what comes before it", s.scanFrom)
 	t.Run("scan shows one moment", s.scanOneMoment)
 	t.Run("scan may stop early", s.scanStops)
 	t.Run("readers see all of a commit or nothing", s.atomic)
@@ -151,6 +152,37 @@ func (s Suite) scan(t *testing.T) {
 	scans(t, v, "op/b", set("op/b", "2"))
 	scans(t, v, "op/c", set())
 	scans(t, v, "", set("op", "x", "op/", "0", "op/a", "1", "op/a/b", "1b", "op/b", "2", "oq", "y"))
+}
+
+func (s Suite) scanFrom(t *testing.T) {
+	v := s.Open(t)
+	commit(t, v, set("op", "x", "op/a", "1", "op/b", "2", "op/b\x00", "3", "op/\xff\xff", "4", "oq", "y"))
+	for _, tt := range []struct{ prefix, from, want string }{
+		{"op/", "", "1234"},
+		{"op/", "op/", "1234"},
+		{"op/", "o", "1234"},
+		{"op/", "op/a", "1234"},
+		{"op/", "op/a\x00", "234"},
+		{"op/", "op/b\x00", "34"},
+		{"op/", "op/\xff\xff\x00", ""},
+		{"op/", "oq", ""},
+		{"op/", "\xff", ""},
+		{"", "op/b", "234y"},
+		{"op/b", "op/b", "23"},
+		{"op/b", "op/a", "23"},
+		{"none/", "", ""},
+	} {
+		got := ""
+		for e, err := range v.ScanFrom(t.Context(), tt.prefix, tt.from) {
+			if err != nil {
+				t.Fatalf("scan %q from %q: got error %v, want none", tt.prefix, tt.from, err)
+			}
+			got += string(e.Value)
+		}
+		if got != tt.want {
+			t.Errorf("scan %q from %q: got %q, want %q", tt.prefix, tt.from, got, tt.want)
+		}
+	}
 }
 
 func (s Suite) scanOneMoment(t *testing.T) {
