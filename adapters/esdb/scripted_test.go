@@ -7,6 +7,7 @@ import (
 	"net"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -401,9 +402,9 @@ func show(n eventstore.Notice) string {
 func TestSubscriptionThatStalls(t *testing.T) {
 	t.Parallel()
 	server, addr := newScripted(t)
-	calls := 0
+	var calls atomic.Int32
 	server.read = func(_ *streams.ReadReq_Options, out streams.Streams_ReadServer) error {
-		if calls++; calls == 1 {
+		if calls.Add(1) == 1 {
 			<-out.Context().Done()
 			return nil
 		}
