@@ -350,3 +350,18 @@ func (e *Engine) lookAtClock(ctx context.Context) error {
 	}
 	return nil
 }
+
+// A witnessed store tells the engine how far the ledger has come.
+type witnessed struct {
+	eventstore.Store
+	engine *Engine
+}
+
+// Append implements eventstore.Appender.
+func (w witnessed) Append(ctx context.Context, stream eventstore.StreamID, expected eventstore.Expected, events ...eventstore.Proposed) (eventstore.Appended, error) {
+	got, err := w.Store.Append(ctx, stream, expected, events...)
+	if err == nil && len(events) > 0 {
+		w.engine.acknowledged(got.Position, events[len(events)-1].ID)
+	}
+	return got, err
+}

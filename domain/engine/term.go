@@ -5,10 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"time"
-
-	"writ/domain/eventstore"
-	"writ/domain/op"
 )
 
 // A term is a time during which this instance leads: it claims, launches and
@@ -48,78 +44,6 @@ func (e *Engine) leadOn() {
 			return
 		}
 	}
-}
-
-// awaitVacancy waits until nobody leads, and gives the epoch of who did last.
-// It is false once the engine stops.
-//
-// Nobody is silent because this instance can't hear: a ledger that can't be
-// read lets no time pass. And taking over too early harms nobody: whoever led
-// before loses its appends, and its requests are fenced.
-func (e *Engine) awaitVacancy() (seen uint64, vacant bool) {
-	if e.cfg.Lease == 0 {
-		return 0, true
-	}
-	var heard pulse
-	var examined time.Time
-	since := e.cfg.Clock.Now()
-	for first := true; ; first = false {
-		// Now and then, so that a take-over has little left to read.
-		if now := e.cfg.Clock.Now(); !now.Before(examined.Add(e.cfg.Guard.Every)) {
-			examined = now
-			if err := e.examine(e.stopping); err != nil && e.stopping.Err() == nil {
-				e.cfg.Log.Warn("the ledger could not be compared with its high-water mark, trying again", "err", err)
-			}
-			if e.oldLedger() {
-				return 0, false
-			}
-			e.keepMark()
-		}
-		now, err := e.feelPulse()
-		switch {
-		case err != nil:
-			e.cfg.Log.Warn("it can't be found out whether another instance leads; this one stands by", "err", err)
-			since = e.cfg.Clock.Now()
-		case now.epoch == 0 || now.left:
-			return now.epoch, true
-		case first || now != heard:
-			heard, since = now, e.cfg.Clock.Now()
-		case e.cfg.Clock.Now().Sub(since) >= e.cfg.Lease:
-			e.cfg.Log.Warn("the instance that leads was not heard of for the whole lease; taking over", "epoch", now.epoch, "lease", e.cfg.Lease)
-			return now.epoch, true
-		}
-		if e.cfg.Clock.Wait(e.stopping, e.cfg.Lease/5) != nil {
-			return 0, false
-		}
-	}
-}
-
-// A pulse is what there is to be heard of who leads.
-type pulse struct {
-	epoch uint64 // 0 if nobody ever led
-	beat  uint64 // revisions in the stream of signs of life
-	left  bool   // it has said that it leaves
-}
-
-func (e *Engine) feelPulse() (pulse, error) {
-	ctx, cancel := context.WithTimeout(e.stopping, e.cfg.AppendTimeout)
-	defer cancel()
-	agent := e.cfg.Identity.Site.Agent
-	took, ok, err := newJournal(e.cfg.Store, op.AgentStream(agent)).head(ctx)
-	if err != nil || !ok {
-		return pulse{}, err
-	}
-	p := pulse{epoch: took.Revision + 1}
-	beat, ok, err := newJournal(e.cfg.Store, op.AliveStream(agent)).head(ctx)
-	if err != nil || !ok {
-		return p, err
-	}
-	var alive op.Alive
-	if err := op.Unmarshal(beat.Data, &alive); err != nil {
-		return p, fmt.Errorf("stream %s: %w", op.AliveStream(agent), err)
-	}
-	p.beat, p.left = beat.Revision+1, alive.Leaving && alive.Epoch == p.epoch
-	return p, nil
 }
 
 // takeOver begins a term, trying until it is certain. Nil: the engine stops,
@@ -276,32 +200,6 @@ func (e *Engine) keepLead(t *term) *SupersededError {
 	return nil
 }
 
-func (e *Engine) beat(ctx context.Context, t *term, leaving bool) error {
-	// One that hangs must not keep the next from being given within the lease.
-	ctx, cancel := context.WithTimeout(ctx, min(e.cfg.AppendTimeout, e.cfg.Lease/5))
-	defer cancel()
-	agent := e.cfg.Identity.Site.Agent
-	_, err := newJournal(e.cfg.Store, op.AliveStream(agent)).append(ctx, agent, op.TypeAlive, func(uint64) ([]byte, error) {
-		return op.Marshal(op.Alive{
-			Agent: agent, Instance: e.cfg.Identity.Instance, Epoch: t.lead.Epoch(), At: e.now().UTC(), Leaving: leaving,
-		})
-	})
-	return err
-}
-
-// bow tells those who stand by that they need not wait for the lease to end.
-// Nothing is lost if that can't be said.
-func (e *Engine) bow(ctx context.Context) {
-	e.mu.Lock()
-	t := e.term
-	e.mu.Unlock()
-	if t != nil && e.cfg.Lease > 0 {
-		if err := e.beat(ctx, t, true); err != nil {
-			e.cfg.Log.Warn("those who stand by could not be told; they take over when the lease ends", "err", err)
-		}
-	}
-}
-
 // AwaitLead waits until this instance leads. The error says why it does not:
 // another one does, launching is stopped, or ctx has ended.
 func (e *Engine) AwaitLead(ctx context.Context) error {
@@ -379,48 +277,6 @@ func (e *Engine) identity(t *term) Identity {
 	return who
 }
 
-// withhold says why a request that is announced must not be sent after all.
-//
-// If another instance takes over right after this line, it finds the announced
-// op and fences it: either the fence comes first, and the host refuses the
-// request, or the request does, and the host has its task to be found.
-func (e *Engine) withhold(epoch uint64) string {
-	if e.stopping.Err() != nil {
-		return "the service is stopping"
-	}
-	if err := e.Halted(); err != nil {
-		return "launching is stopped: " + err.Error()
-	}
-	t := e.termOf(epoch)
-	if t == nil {
-		return "another instance launches"
-	}
-	ctx, cancel := context.WithTimeout(e.running, e.cfg.AppendTimeout)
-	defer cancel()
-	err := t.lead.Holds(ctx)
-	var superseded *SupersededError
-	switch {
-	case errors.As(err, &superseded):
-		t.end() // keepLead finds out by itself, and now at once
-		return "another instance launches: " + err.Error()
-	case err != nil:
-		return "it can't be found out whether this instance still leads: " + text(err.Error())
-	}
-	return ""
-}
-
-// superseded tells whether another instance has certainly taken over.
-func (e *Engine) superseded(epoch uint64) bool {
-	t := e.termOf(epoch)
-	if t == nil {
-		return true
-	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(e.running), e.cfg.AppendTimeout)
-	defer cancel()
-	var s *SupersededError
-	return errors.As(t.lead.Holds(ctx), &s)
-}
-
 // Standing tells what an instance is there for at the moment.
 type Standing struct {
 	// Leads: it claims, launches and recovers, under Epoch.
@@ -434,19 +290,4 @@ type Standing struct {
 func (e *Engine) Standing() Standing {
 	epoch := e.epoch()
 	return Standing{Leads: epoch > 0, Epoch: epoch, Halted: e.Halted()}
-}
-
-// A witnessed store tells the engine how far the ledger has come.
-type witnessed struct {
-	eventstore.Store
-	engine *Engine
-}
-
-// Append implements eventstore.Appender.
-func (w witnessed) Append(ctx context.Context, stream eventstore.StreamID, expected eventstore.Expected, events ...eventstore.Proposed) (eventstore.Appended, error) {
-	got, err := w.Store.Append(ctx, stream, expected, events...)
-	if err == nil && len(events) > 0 {
-		w.engine.acknowledged(got.Position, events[len(events)-1].ID)
-	}
-	return got, err
 }
