@@ -20,7 +20,9 @@ type ledger struct {
 	name string
 	// embedded is the store if it is in a folder of this machine's, else nil.
 	embedded *pebblestore.Store
-	close    func() error
+	// health fails while the store can't be used, or is known to be damaged.
+	health func(context.Context) error
+	close  func() error
 }
 
 // Close ends the use of the store.
@@ -34,7 +36,7 @@ func openEmbedded(dir string, log *slog.Logger) (*ledger, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &ledger{Store: store, name: storeName, embedded: store, close: store.Close}, nil
+	return &ledger{Store: store, name: storeName, embedded: store, close: store.Close, health: func(context.Context) error { return store.Health().Err }}, nil
 }
 
 // openLedger opens the store of the configuration.
@@ -50,7 +52,7 @@ func (c *config) openLedger(ctx context.Context, log *slog.Logger) (*ledger, err
 	if err != nil {
 		return nil, fmt.Errorf("store.eventstoredb: %w", err)
 	}
-	return &ledger{Store: store, name: store.Name(), close: store.Close}, nil
+	return &ledger{Store: store, name: store.Name(), close: store.Close, health: store.Health}, nil
 }
 
 // How long a service waits for a database that is started with it.

@@ -292,6 +292,7 @@ func (s *service) startHTTP(ctx context.Context) error {
 		RequestsPerSecond: float64(c.Limits.RequestsPerSecond), MaxSubscribers: c.Limits.Subscribers,
 		Metrics: s.metrics.Handler(), Observer: s.metrics, Log: s.opts.Log, Now: systemClock{}.Now, Version: s.opts.Version,
 		Ready: []httpapi.Check{
+			{Name: "ledger", Test: s.Store.health},
 			{Name: "policy", Test: func(ctx context.Context) error { _, err := s.book.Current(ctx); return err }},
 			{Name: "views", Test: func(context.Context) error { return errors.Join(s.keys.ready(), s.attempts.ready(), s.queue.ready()) }},
 			{Name: "host", Test: func(ctx context.Context) error { _, err := s.host.Version(ctx); return err }},

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 )
 
 // A term is a time during which this instance leads: it claims, launches and
@@ -32,25 +33,24 @@ func (e *Engine) leadOn() {
 		}
 		t := e.takeOver(seen)
 		if t == nil {
-			if e.stopping.Err() != nil || e.oldLedger() {
+			if e.stopping.Err() != nil || e.oldLedger() || e.cfg.Lease == 0 {
 				return // until the service is started again
 			}
 			continue // somebody else was faster
 		}
 		e.serveTerm(t)
 		if e.cfg.Lease == 0 {
-			// Nobody else was to use the store, and somebody does: to take it
-			// back would be a fight without an end.
-			return
+			return // nobody else was to use the store
 		}
 	}
 }
 
-// takeOver begins a term, trying until it is certain. Nil: the engine stops,
-// or another instance has taken over from the one last seen.
+// takeOver begins a term, trying until it is certain. Nil: the engine stops, the
+// ledger is an old copy, or another instance has taken over since the one last
+// seen.
 //
-// An append of unknown outcome is no term: if it is on record all the same, the
-// next try comes after it, with an epoch of its own.
+// An append of unknown outcome is no term. If it is on record all the same, the
+// next try finds it, and takes over from there.
 func (e *Engine) takeOver(seen uint64) *term {
 	for pause := e.cfg.Pace.AppendRetry; ; pause = min(2*pause, e.cfg.Pace.AppendRetryMax) {
 		lead, err := e.tryTakeOver(seen)
@@ -111,10 +111,14 @@ func (e *Engine) oldLedger() bool {
 	return old
 }
 
+// clockPatience is how long a take-over waits for the host's time: a host that is
+// away must not hold up the answers to those who ask.
+const clockPatience = 2 * time.Second
+
 // clockIsRight asks the host for its time, if that can be had. A take-over that
 // is dated ahead would stop launching for as long as it was ahead.
 func (e *Engine) clockIsRight() error {
-	ctx, cancel := context.WithTimeout(e.stopping, e.cfg.AppendTimeout)
+	ctx, cancel := context.WithTimeout(e.stopping, clockPatience)
 	defer cancel()
 	if err := e.lookAtClock(ctx); err != nil {
 		return nil // it is asked again before anything is launched
@@ -133,6 +137,9 @@ func (e *Engine) beginTerm(lead *Lead) *term {
 		var superseded *SupersededError
 		if errors.As(lead.Holds(t.ctx), &superseded) || t.ctx.Err() != nil {
 			t.end()
+			if superseded != nil && e.cfg.Lease == 0 {
+				e.haltAlone(superseded)
+			}
 			return nil
 		}
 		err := e.cfg.OnLead(t.ctx)
@@ -165,12 +172,18 @@ func (e *Engine) serveTerm(t *term) {
 		e.surveyed, e.led = make(chan struct{}), make(chan struct{})
 		e.mu.Unlock()
 		if e.cfg.Lease == 0 {
-			e.halt(haltSuperseded, fmt.Errorf("%w, though nobody else should be able to use this ledger; find out who does", superseded))
+			e.haltAlone(superseded)
 		} else {
 			e.cfg.Log.Warn("this instance has stepped down and stands by", "err", superseded)
 		}
 	}
 	parts.Wait()
+}
+
+// haltAlone stops launching by an instance that was to have its store alone, and
+// has not: to take it back would be a fight without an end.
+func (e *Engine) haltAlone(by *SupersededError) {
+	e.halt(haltSuperseded, fmt.Errorf("%w, though nobody else should be able to use this ledger; find out who does", by))
 }
 
 // keepLead gives signs of life, as long as this instance leads. It returns who

@@ -233,3 +233,24 @@ func TestLeadWaitsForItsPreparation(t *testing.T) {
 		}
 	})
 }
+
+// Of two that both believe to be alone, the one that is superseded while it makes
+// ready does not take the lead back.
+func TestNoFightOverAStoreThatIsNobodysAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.stop()
+		w.start(func(c *engine.Config) {
+			c.OnLead = func(context.Context) error { return context.DeadlineExceeded }
+		})
+		pass(time.Second)
+		other := newWorldOver(w, "node-b")
+		pass(time.Hour)
+		if err := w.engine.Halted(); err == nil || !strings.Contains(err.Error(), "node-b") {
+			t.Errorf("the first: got %v, want that it is halted by node-b", err)
+		}
+		if !other.engine.Standing().Leads {
+			t.Errorf("the other: got %+v, want that it leads", other.engine.Standing())
+		}
+	})
+}

@@ -9,7 +9,7 @@ import (
 )
 
 // awaitVacancy waits until nobody leads, and gives the epoch of who did last.
-// It is false once the engine stops.
+// It is false once the engine stops, or the ledger is found to be an old copy.
 //
 // Nobody is silent because this instance can't hear: a ledger that can't be
 // read lets no time pass. And taking over too early harms nobody: whoever led
