@@ -2,10 +2,8 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"time"
 
@@ -245,19 +243,7 @@ func (a *app) finishResolution(f recoverySignFlags, res signedop.Resolution, raw
 	if err != nil {
 		return err
 	}
-	if f.pae != "" {
-		pae, err := signedop.PAEOf(raw)
-		if err != nil {
-			return err
-		}
-		if err := writeNew(f.pae, pae, 0o600); err != nil {
-			return err
-		}
-	}
-	if err := writeNew(f.out, raw, 0o600); err != nil {
-		if f.pae != "" {
-			err = errors.Join(err, os.Remove(f.pae))
-		}
+	if err := writeSigned(f.out, f.pae, raw); err != nil {
 		return err
 	}
 	result := resolutionResult{

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -196,19 +195,7 @@ func (a *app) finishSign(f signFlags, d signedop.Document, raw []byte, out strin
 	if err != nil {
 		return err
 	}
-	if f.pae != "" {
-		pae, err := signedop.PAEOf(raw)
-		if err != nil {
-			return err
-		}
-		if err := writeNew(f.pae, pae, 0o600); err != nil {
-			return err
-		}
-	}
-	if err := writeNew(out, raw, 0o600); err != nil {
-		if f.pae != "" {
-			_ = os.Remove(f.pae)
-		}
+	if err := writeSigned(out, f.pae, raw); err != nil {
 		return err
 	}
 	res := signResult{

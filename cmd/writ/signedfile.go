@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"time"
 
 	"writ/domain/op"
@@ -123,4 +124,23 @@ func (f *signedFile) describe(w io.Writer, now time.Time) {
 		return
 	}
 	describeResolution(w, f.resolution.UnverifiedResolution(), now)
+}
+
+// writeSigned writes an envelope to a file that does not exist yet, and what its
+// signers sign to another one if that is named. Both are written or none.
+func writeSigned(out, pae string, raw []byte) error {
+	if pae == "" {
+		return writeNew(out, raw, 0o600)
+	}
+	text, err := signedop.PAEOf(raw)
+	if err != nil {
+		return err
+	}
+	if err := writeNew(pae, text, 0o600); err != nil {
+		return err
+	}
+	if err := writeNew(out, raw, 0o600); err != nil {
+		return errors.Join(err, os.Remove(pae))
+	}
+	return nil
 }
