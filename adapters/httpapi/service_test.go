@@ -51,7 +51,7 @@ func (h *fakeHost) Facts(context.Context, op.Target) (op.Facts, error) {
 	return op.Facts{Found: !h.gone, Node: "pve1", Name: h.guest.Name, Storages: []string{"local-lvm"}}, nil
 }
 
-func (h *fakeHost) Observe(context.Context, op.Target) (op.Observed, error) {
+func (h *fakeHost) Observe(context.Context, engine.Attempt) (op.Observed, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.gone {

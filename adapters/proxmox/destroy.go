@@ -19,8 +19,8 @@ type guestDestroy struct{ host *Host }
 func (h *Host) GuestDestroy() engine.Executor { return &guestDestroy{host: h} }
 
 // Observe implements engine.Executor.
-func (d *guestDestroy) Observe(ctx context.Context, target op.Target) (op.Observed, error) {
-	return d.host.ReadGuest(ctx, target)
+func (d *guestDestroy) Observe(ctx context.Context, a engine.Attempt) (op.Observed, error) {
+	return d.host.ReadGuest(ctx, a.Intent.Target)
 }
 
 // Request implements engine.Executor. A parameter that the intent does not

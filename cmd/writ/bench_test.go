@@ -45,7 +45,8 @@ func (h instantHost) Facts(context.Context, op.Target) (op.Facts, error) {
 	return op.Facts{Found: true, Node: "pve1", Name: "web-3", Storages: []string{"local-lvm"}}, nil
 }
 
-func (h instantHost) Observe(_ context.Context, t op.Target) (op.Observed, error) {
+func (h instantHost) Observe(_ context.Context, a engine.Attempt) (op.Observed, error) {
+	t := a.Intent.Target
 	return h.seen(t), nil
 }
 

@@ -129,17 +129,36 @@ func (j *Job) onFacts(now time.Time, in FactsRead) Command {
 	if !j.decision.Allowed() {
 		return j.refuse(now, j.decision)
 	}
-	if j.unverified == nil {
-		// Without a writ there is no nonce, so no stream to claim in: every
-		// step after this one is about the op of a writ.
-		const why = "this service carries out no op without a writ, though the policy allows this one; nothing was sent"
-		return j.finish(Answer{
-			Outcome: Failed, Detail: why,
-			Failure: &op.Failed{Kind: op.KindNoExecutor, Effect: op.EffectNone, Message: why},
-		})
-	}
 	j.facts = in.Facts
+	if j.unverified == nil {
+		// Without a writ there is no nonce: it gets one that nobody can have
+		// foreseen, and with it a stream of its own.
+		return j.to(phaseFresh, ReadOp{Nonce: op.NonceOf(j.draw())})
+	}
 	return j.to(phaseReserve, Reserve{})
+}
+
+// onFresh takes the stream of an op without a writ, of which nothing can be on
+// record.
+func (j *Job) onFresh(in OpRead) Command {
+	switch {
+	case in.Err != nil:
+		return j.unavailable("the ledger could not be read: %v", in.Err)
+	case in.Op.State != op.Absent:
+		return j.unavailable("no claim is taken: %v", errors.New("the stream drawn for this op is in use"))
+	}
+	j.op = in.Op
+	return j.to(phaseReserve, Reserve{})
+}
+
+// payload is the digest that the op's stream pins: of the signed document, or,
+// where nothing was signed, of what was asked for.
+func (j *Job) payload() (op.Digest, error) {
+	if j.unverified != nil {
+		return j.unverified.Digest(), nil
+	}
+	data, err := op.Marshal(j.sub.Intent)
+	return op.DigestOf(data), err
 }
 
 func (j *Job) unavailable(format string, err error) Command {
@@ -159,20 +178,23 @@ func (j *Job) onReserved(now time.Time, in Reserved) Command {
 	}
 	if !in.OK {
 		return j.finish(Answer{
-			Outcome: QueueFull, Nonce: j.unverified.Nonce(), State: j.op.State,
+			Outcome: QueueFull, Nonce: j.op.Nonce, State: j.op.State,
 			Detail: "the queue is full; nothing was done, deliver the same writ again later",
 		})
 	}
 	j.who.Epoch = in.Epoch
+	payload, err := j.payload()
+	if err != nil {
+		return j.unavailable("the intent can't be put on record: %v", err)
+	}
 	claim := j.draw()
 	h := j.header(now)
-	h.Nonce = j.unverified.Nonce()
 	h.Attempt = j.op.Attempt + 1
 	h.OpID = op.OpID(h.Nonce, h.Attempt, claim)
 	return j.put(phaseClaim, &op.Started{
 		Header: h, Claim: claim, Intent: j.sub.Intent, Envelope: j.sub.Envelope,
-		PayloadSHA256: j.unverified.Digest(),
-		Signers:       j.decision.Signers, Role: j.decision.Role, PolicySerial: j.decision.PolicySerial,
+		PayloadSHA256: payload, Keyless: j.unverified == nil,
+		Signers: j.decision.Signers, Role: j.decision.Role, PolicySerial: j.decision.PolicySerial,
 		Facts: j.facts, SubmittedBy: j.sub.SubmittedBy,
 	})
 }

@@ -78,7 +78,8 @@ func (h *fakeHost) Facts(_ context.Context, t op.Target) (op.Facts, error) {
 	return op.Facts{Found: ok, Node: g.Node, Name: g.Name, Storages: []string{"local-lvm"}}, h.fails("Facts")
 }
 
-func (h *fakeHost) Observe(_ context.Context, t op.Target) (op.Observed, error) {
+func (h *fakeHost) Observe(_ context.Context, a engine.Attempt) (op.Observed, error) {
+	t := a.Intent.Target
 	if h.onObserve != nil {
 		h.onObserve()
 	}

@@ -20,7 +20,14 @@ type Attempt struct {
 	// ExpiresAt is when the signed document ends; what is left at the host as
 	// a witness of the attempt stays at least until then.
 	ExpiresAt time.Time
+	// Plan: the signers expect that the op takes away exactly what they were
+	// shown.
+	Plan bool
 }
+
+// keylessLife is for how long after its claim the host keeps its witness of an
+// attempt of an op that nobody signed: nothing can deliver it again.
+const keylessLife = time.Hour
 
 // A TaskSearch is what came of looking for the tasks of an attempt.
 type TaskSearch struct {
@@ -74,7 +81,12 @@ func (j *Job) attempt() Attempt {
 	if n := len(earlier); n > 0 && earlier[n-1] == j.op.Attempt {
 		earlier = earlier[:n-1] // this attempt is announced by now
 	}
+	doc := j.document()
+	if s := j.op.Started; s != nil && s.Keyless {
+		doc.ExpiresAt = s.At.Add(keylessLife).Truncate(time.Second)
+	}
 	return Attempt{
-		Nonce: j.op.Nonce, Number: j.op.Attempt, Intent: j.sub.Intent, Earlier: earlier, ExpiresAt: j.document().ExpiresAt,
+		Nonce: j.op.Nonce, Number: j.op.Attempt, Intent: j.sub.Intent, Earlier: earlier, ExpiresAt: doc.ExpiresAt,
+		Plan: doc.Expect.Plan != "",
 	}
 }

@@ -23,11 +23,13 @@ type Host interface {
 // nothing: the gate and the engine do. All methods may be called concurrently;
 // reads may be repeated at will.
 type Executor interface {
-	// Observe reads the target afresh, its identity from one single read of
-	// its configuration, and the state of the node and cluster that would
-	// carry out a request. A target that does not exist is no error. Whatever
-	// can't be read is an error, never a zero value.
-	Observe(ctx context.Context, target op.Target) (op.Observed, error)
+	// Observe reads the attempt's target afresh, a guest's identity from one
+	// single read of its configuration, whatever else the intent is about, and
+	// the state of the node and cluster that would carry out a request. A
+	// target that does not exist is no error. Whatever can't be read is an
+	// error, never a zero value. The plan is made only for an attempt that has
+	// one.
+	Observe(ctx context.Context, a Attempt) (op.Observed, error)
 
 	// Request gives the one mutating request of an attempt on a target as
 	// observed, and the id of the credential that will send it. It asks

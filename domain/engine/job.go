@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -74,6 +75,7 @@ const (
 	phaseFence
 	phaseProbeFenced
 	phaseContest
+	phaseFresh
 	phaseOver
 )
 
@@ -232,6 +234,8 @@ func (j *Job) onRead(now time.Time, in OpRead) Command {
 		return j.onReread(now, in)
 	case phaseContest:
 		return j.onContestRead(now, in)
+	case phaseFresh:
+		return j.onFresh(in)
 	default:
 		return j.onOpRead(now, in)
 	}
@@ -316,6 +320,10 @@ func (j *Job) onAppend(now time.Time, in AppendDone) Command {
 	}
 	if j.phase == phaseClaim && in.Outcome == AppendLost {
 		// Somebody else moved the op on. Nothing of ours is on record.
+		if j.unverified == nil {
+			j.claimed = false
+			return j.unavailable("no claim is taken: %v", errors.New("the stream drawn for this op is in use"))
+		}
 		return j.readOp()
 	}
 	if j.phase == phaseAnnounce && in.Outcome == AppendRefused {

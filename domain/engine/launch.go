@@ -77,7 +77,7 @@ func (j *Job) onObserved(now time.Time, in HostObserved) Command {
 	case in.Err != nil:
 		return j.lookAgain(now, op.KindPrecondition, "the target could not be looked at", in.Err, Observe{Attempt: j.attempt()})
 	}
-	if why := unmet(j.document(), in.Seen); len(why) > 0 {
+	if why := unmet(j.sub.Intent, j.document().Expect, in.Seen); len(why) > 0 {
 		return j.fail(now, op.KindPrecondition, op.EffectNone, sentence(why), &op.Evidence{Effect: op.EffectNone, Reasons: why})
 	}
 	return j.put(phaseAnnounce, &op.Launching{
@@ -116,7 +116,7 @@ func (j *Job) launch(now time.Time) Command {
 			"the last look at the target was %s old when the announcement was on record, %s are allowed; nothing was sent. Deliver the writ again",
 			age.Round(time.Millisecond), j.pace.StaleLook), nil)
 	}
-	if exp := j.document().ExpiresAt; !now.Before(exp) {
+	if exp := j.document().ExpiresAt; !j.op.Started.Keyless && !now.Before(exp) {
 		return j.refuseLate(now, gate.Refuse(gate.Expired,
 			fmt.Sprintf("expires_at: %s passed before launch; nothing was sent", exp.Format(time.RFC3339))))
 	}

@@ -11,18 +11,21 @@ import (
 
 func (j *Job) document() signedop.Document { return j.authentic.Document() }
 
-// unmet compares a fresh look at the host with what the signer saw and with
+// unmet compares a fresh look at the host with what the signers saw and with
 // what the class needs. Each element names a field, what was expected and what
 // was found; none means that the op may be launched.
-func unmet(d signedop.Document, seen op.Observed) []string {
-	if d.Target.Guest == nil {
-		return []string{fmt.Sprintf("target: no expectations can be checked for %s", d.Target)}
-	}
-	if !seen.Found {
-		return []string{fmt.Sprintf("target: there is no %s", guestName(*d.Target.Guest))}
+func unmet(in op.Intent, x signedop.Expect, seen op.Observed) []string {
+	if why := absent(in, seen); why != "" {
+		return []string{why}
 	}
 	var why []string
-	why = append(why, identityMismatch(d, seen)...)
+	if in.Target.Guest != nil {
+		why = append(why, identityMismatch(in, x, seen)...)
+	}
+	why = append(why, subjectMismatch(in, x, seen)...)
+	if x.Plan != "" && x.Plan != seen.Plan {
+		why = append(why, fmt.Sprintf("expect.plan: signed for %s, by now it is %s: what it takes away has changed. Look at the plan again, and sign another", x.Plan, seen.Plan))
+	}
 	if !seen.NodeOnline {
 		why = append(why, fmt.Sprintf("node: %s is not online", seen.Node))
 	}
@@ -31,23 +34,49 @@ func unmet(d signedop.Document, seen op.Observed) []string {
 		// config: data gone, guest still listed.
 		why = append(why, "quorum: the cluster is not quorate; nothing is launched until it is")
 	}
-	if d.Class == op.GuestDestroy {
-		why = append(why, destroyUnmet(d, seen)...)
-	}
-	return why
+	return append(why, obstacles(in, seen)...)
 }
 
-// identityMismatch is what makes a signature over a VMID one over a machine.
-func identityMismatch(d signedop.Document, seen op.Observed) []string {
+// absent tells that there is nothing to act on; empty if there is.
+func absent(in op.Intent, seen op.Observed) string {
+	t := in.Target
+	there := seen.Found
+	switch {
+	case t.Volume != "":
+		there = there && seen.Volume != nil && seen.Volume.ID == t.Volume
+	case t.Pool != nil:
+		there = there && seen.Pool != nil && seen.Pool.Pool == *t.Pool
+	case t.Disk != "":
+		there = there && seen.Disk != nil && seen.Disk.Path == t.Disk
+	case t.Guest == nil:
+		there = false
+	}
+	switch {
+	case there && t.Guest == nil && seen.Node != t.Node:
+		return fmt.Sprintf("target: signed for node %s, it was seen on %s", t.Node, seen.Node)
+	case there:
+		return ""
+	case t.Guest != nil:
+		return fmt.Sprintf("target: there is no %s", guestName(*t.Guest))
+	}
+	return fmt.Sprintf("target: there is no %s", t)
+}
+
+// identityMismatch is what makes a signature over a VMID one over a machine. Of
+// an op that nobody signed it compares only what was asked for.
+func identityMismatch(in op.Intent, x signedop.Expect, seen op.Observed) []string {
 	var why []string
 	differs := func(field, want, got string) {
 		if want != got {
 			why = append(why, fmt.Sprintf("expect.%s: signed for %q, the host has %q", field, want, got))
 		}
 	}
-	g, x := *d.Target.Guest, d.Expect
+	g := *in.Target.Guest
 	if seen.Type != g.Type || seen.VMID != g.VMID {
 		why = append(why, fmt.Sprintf("target: signed for %s, the host has %s", guestName(g), guestName(op.Guest{Type: seen.Type, VMID: seen.VMID})))
+	}
+	if in.Class.Benign() {
+		return why
 	}
 	given := func(field, want, got string) {
 		if want != "" {
@@ -72,26 +101,6 @@ func identityMismatch(d signedop.Document, seen op.Observed) []string {
 	}
 	if !sameSet(x.Volumes, seen.Volumes) {
 		differs("volumes", list(x.Volumes), list(seen.Volumes))
-	}
-	return why
-}
-
-// destroyUnmet are the states in which the host refuses to destroy a guest, or
-// fails half-way. Knowing them beforehand costs the caller nothing.
-func destroyUnmet(d signedop.Document, seen op.Observed) []string {
-	var why []string
-	if seen.Protection {
-		why = append(why, "protection: the guest is protected; take the protection away first")
-	}
-	if seen.Lock != "" {
-		why = append(why, fmt.Sprintf("lock: the guest is locked (%s); wait until what holds the lock has ended", seen.Lock))
-	}
-	force := d.Params.Force != nil && *d.Params.Force
-	if seen.Status != "stopped" && !force {
-		why = append(why, fmt.Sprintf("status: the guest is %s; stop it first", seen.Status))
-	}
-	if seen.HAManaged {
-		why = append(why, "ha: the guest is managed by HA; take it out of HA first")
 	}
 	return why
 }

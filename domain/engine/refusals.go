@@ -21,6 +21,9 @@ const (
 type refusals struct {
 	journal *journal
 	who     Identity
+	// flushing lets a flush return only once the counts that another one took
+	// are on record: whoever stops the engine relies on that.
+	flushing sync.Mutex
 
 	mu     sync.Mutex // guards what follows
 	tokens float64
@@ -70,6 +73,8 @@ func (r *refusals) admit(now time.Time, reason string) bool {
 // flush records the counts gathered. If that fails they are kept for the next
 // time.
 func (r *refusals) flush(ctx context.Context, now time.Time) error {
+	r.flushing.Lock()
+	defer r.flushing.Unlock()
 	r.mu.Lock()
 	counts, from := r.counts, r.from
 	r.counts = nil

@@ -321,9 +321,9 @@ func TestRefusalTouchesOnlyTheGatesStream(t *testing.T) {
 	})
 }
 
-// A benign rule is the gate's to allow; to carry such an op out takes a stream
-// of its own, and without one nothing may be sent.
-func TestAnOpWithoutAWritIsNotCarriedOut(t *testing.T) {
+// A benign rule is the gate's to allow; to carry such an op out takes an
+// executor as it does for any other.
+func TestAnOpWithoutAWritNeedsARuleAndAnExecutor(t *testing.T) {
 	for name, tt := range map[string]struct {
 		caller string
 		want   engine.Outcome
@@ -342,7 +342,7 @@ func TestAnOpWithoutAWritIsNotCarriedOut(t *testing.T) {
 					t.Fatalf("enforce: %v", err)
 				}
 				intent := op.Intent{Class: op.GuestStart, Target: order(web3()).Target}
-				got := w.engine.RunSignedJob(context.Background(), engine.Submission{Intent: intent, SubmittedBy: tt.caller})
+				got := w.runToEnd(engine.Submission{Intent: intent, SubmittedBy: tt.caller})
 				w.wantOutcome(got, tt.want)
 				if tt.want == engine.Failed && (got.Failure.Kind != op.KindNoExecutor || got.Failure.Effect != op.EffectNone) {
 					t.Errorf("failure: got %s, effect %s; want %s, effect %s", got.Failure.Kind, got.Failure.Effect, op.KindNoExecutor, op.EffectNone)

@@ -246,7 +246,7 @@ func (e *Engine) observe(ctx context.Context, c Observe) HostObserved {
 		e.cfg.Log.Warn("no executor for the class of an op that was claimed", "class", string(c.Attempt.Intent.Class))
 		return HostObserved{NoExecutor: true}
 	}
-	seen, err := x.Observe(ctx, c.Attempt.Intent.Target)
+	seen, err := x.Observe(ctx, c.Attempt)
 	if err != nil {
 		return HostObserved{Err: err}
 	}

@@ -175,7 +175,8 @@ func (p simProcess) Facts(ctx context.Context, t op.Target) (op.Facts, error) {
 	return op.Facts{Found: g != nil, Node: "pve1", Name: "web-3", Storages: []string{"local-lvm"}}, nil
 }
 
-func (p simProcess) Observe(ctx context.Context, t op.Target) (op.Observed, error) {
+func (p simProcess) Observe(ctx context.Context, a engine.Attempt) (op.Observed, error) {
+	t := a.Intent.Target
 	if err := p.ask(ctx); err != nil {
 		return op.Observed{}, err
 	}

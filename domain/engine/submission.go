@@ -22,18 +22,8 @@ type Submission struct {
 // clone shares nothing that could be changed through it.
 func (s Submission) clone() Submission {
 	s.Envelope = bytes.Clone(s.Envelope)
-	s.Intent.Target.Guest = cloneOf(s.Intent.Target.Guest)
-	s.Intent.Params.Purge = cloneOf(s.Intent.Params.Purge)
-	s.Intent.Params.Force = cloneOf(s.Intent.Params.Force)
+	s.Intent = s.Intent.Clone()
 	return s
-}
-
-func cloneOf[T any](p *T) *T {
-	if p == nil {
-		return nil
-	}
-	v := *p
-	return &v
 }
 
 // Outcome says what became of a submission, or how an op stands.

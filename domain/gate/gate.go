@@ -51,6 +51,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/go-json-experiment/json/jsontext"
+
 	"writ/domain/op"
 	"writ/domain/signedop"
 )
@@ -211,22 +213,29 @@ func mismatch(asked, signed op.Intent) string {
 		return differ("target.guest.type", quote(string(a.Type)), quote(string(s.Type)))
 	case a != nil && a.VMID != s.VMID:
 		return differ("target.guest.vmid", a.VMID, s.VMID)
-	case !(op.Params{Purge: asked.Params.Purge}).Equal(op.Params{Purge: signed.Params.Purge}):
-		return differ("params.purge", given(asked.Params.Purge), given(signed.Params.Purge))
-	case !(op.Params{Force: asked.Params.Force}).Equal(op.Params{Force: signed.Params.Force}):
-		return differ("params.force", given(asked.Params.Force), given(signed.Params.Force))
-	// Whatever a later version of a target or of params holds besides.
+	case asked.Target.Volume != signed.Target.Volume:
+		return differ("target.volume", quote(asked.Target.Volume), quote(signed.Target.Volume))
+	case asked.Target.Disk != signed.Target.Disk:
+		return differ("target.disk", quote(asked.Target.Disk), quote(signed.Target.Disk))
+	// Whatever a target holds besides.
 	case !asked.Target.Equal(signed.Target):
 		return differ("target", asked.Target, signed.Target)
-	case !asked.Params.Equal(signed.Params):
-		return differ("params", "another set", "what the document holds")
+	}
+	if name := asked.Params.Differs(signed.Params); name != "" {
+		return differ("params."+name, given(asked.Params, name), given(signed.Params, name))
 	}
 	return ""
 }
 
-func given(b *bool) string {
-	if b == nil {
+// given shows one parameter as it was given.
+func given(p op.Params, name string) string {
+	data, err := op.Marshal(p)
+	if err != nil {
+		return "something else"
+	}
+	var all map[string]jsontext.Value
+	if op.Unmarshal(data, &all) != nil || all[name] == nil {
 		return "nothing"
 	}
-	return fmt.Sprint(*b)
+	return clipTo(string(all[name]), 64)
 }

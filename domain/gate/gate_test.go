@@ -24,6 +24,14 @@ func TestEveryFieldOfAnIntentIsCompared(t *testing.T) {
 		r := allowed()
 		v := at(&r.intent)
 		if v.Kind() == reflect.Pointer && v.Type().Elem().Kind() == reflect.Struct {
+			if v.IsNil() {
+				v.Set(reflect.New(v.Type().Elem()))
+				fields++
+				if d := r.decide(); d.Reason != gate.IntentMismatch {
+					t.Errorf("intent with %s: reason %s (%s), want %s", path, d.Reason, d.Detail, gate.IntentMismatch)
+				}
+				return
+			}
 			deref := func(i *op.Intent) reflect.Value { return at(i).Elem() }
 			walk(path, deref)
 			v.SetZero()

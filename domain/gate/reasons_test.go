@@ -307,6 +307,9 @@ func TestABenignClassHasOnlyHarmlessParams(t *testing.T) {
 				t.Fatalf("%s: reason %s (%s), want %s", class, d.Reason, d.Detail, gate.Benign)
 			}
 			params := reflect.ValueOf(&r.intent.Params).Elem()
+			if !params.Field(i).IsZero() {
+				continue // it must say that
+			}
 			change(t, params.Field(i))
 			if d := r.decide(); d.Reason != gate.Malformed {
 				t.Errorf("%s with params.%s: reason %s (%s), want %s", class, params.Type().Field(i).Name, d.Reason, d.Detail, gate.Malformed)

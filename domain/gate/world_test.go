@@ -237,6 +237,12 @@ func allowed() *request {
 // ask makes the request one for a benign class, by a caller without a writ.
 func (r *request) ask(caller string, class op.Class) {
 	r.intent.Class, r.intent.Params, r.caller, r.bare = class, op.Params{}, caller, true
+	switch class { //nolint:exhaustive // the others have nothing they must say
+	case op.SnapshotCreate:
+		r.intent.Params.Snapshot = "nightly"
+	case op.BackupCreate:
+		r.intent.Params.Storage = "backups"
+	}
 }
 
 func (r *request) raw() []byte {

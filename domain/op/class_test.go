@@ -21,7 +21,6 @@ func TestIntentCheck(t *testing.T) {
 	}{
 		{"destroy a VM", intent(op.GuestDestroy, "pve1", vm, op.Params{Purge: &yes}), ""},
 		{"destroy a running container", intent(op.GuestDestroy, "pve1", ct, op.Params{Force: &yes}), ""},
-		{"wipe on a node", intent(op.StorageWipe, "pve1", nil, op.Params{}), ""},
 		{"no class", intent("", "pve1", vm, op.Params{}), "class: "},
 		{"unknown class", intent("guest-delete", "pve1", vm, op.Params{}), "class: "},
 		{"no node", intent(op.GuestDestroy, "", vm, op.Params{}), "target.node: "},
@@ -29,8 +28,6 @@ func TestIntentCheck(t *testing.T) {
 		{"a node that ends in a hyphen", intent(op.GuestDestroy, "pve-", vm, op.Params{}), "target.node: "},
 		{"a node that is too long", intent(op.GuestDestroy, strings.Repeat("n", 64), vm, op.Params{}), "target.node: "},
 		{"no guest", intent(op.GuestDestroy, "pve1", nil, op.Params{}), "target.guest: missing"},
-		{"delete a volume", intent(op.VolumeDelete, "pve1", nil, op.Params{}), ""},
-		{"delete a backup", intent(op.BackupDelete, "pve1", nil, op.Params{}), ""},
 		{"a guest for a wipe", intent(op.StorageWipe, "pve1", vm, op.Params{}), "target.guest: class"},
 		{"a guest for deleting a volume", intent(op.VolumeDelete, "pve1", vm, op.Params{}), "target.guest: class"},
 		{"a guest for deleting a backup", intent(op.BackupDelete, "pve1", ct, op.Params{}), "target.guest: class"},
@@ -39,7 +36,7 @@ func TestIntentCheck(t *testing.T) {
 		{"VMID beyond the last", intent(op.GuestStop, "pve1", &op.Guest{Type: op.QEMU, VMID: 1_000_000_000}, op.Params{}), "target.guest.vmid: "},
 		{"purge of a stop", intent(op.GuestStop, "pve1", vm, op.Params{Purge: &yes}), "params.purge: "},
 		{"force on a VM", intent(op.GuestDestroy, "pve1", vm, op.Params{Force: &yes}), "params.force: "},
-		{"force of a wipe", intent(op.StorageWipe, "pve1", nil, op.Params{Force: &yes}), "params.force: "},
+		{"force of a wipe", op.Intent{Class: op.StorageWipe, Target: targetOf(op.StorageWipe), Params: op.Params{Force: &yes}}, "params.force: "},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -74,10 +71,12 @@ func TestActsOnGuest(t *testing.T) {
 		if got, want := c.ActsOnGuest(), !storage[c]; got != want {
 			t.Errorf("%s: got acts on a guest %v, want %v", c, got, want)
 		}
-		guest := op.Target{Node: "pve1", Guest: &op.Guest{Type: op.LXC, VMID: 105}}
-		for _, target := range []op.Target{{Node: "pve1"}, guest} {
-			err := op.Intent{Class: c, Target: target}.Check()
-			if fits := c.ActsOnGuest() == (target.Guest != nil); fits != (err == nil) {
+		for _, of := range op.Classes() {
+			target := targetOf(of)
+			err := op.Intent{Class: c, Target: target, Params: paramsOf(c)}.Check()
+			fits := c.ActsOnGuest() && target.Guest != nil || c == op.StorageWipe && target.Pool != nil ||
+				(c == op.VolumeDelete || c == op.BackupDelete) && target.Volume != ""
+			if fits != (err == nil) {
 				t.Errorf("%s on %s: got error %v, want one: %v", c, target, err, !fits)
 			}
 		}

@@ -47,6 +47,9 @@ func ParseNonce(s string) (Nonce, error) {
 	return Nonce(s), nil
 }
 
+// NonceOf makes a nonce of random bits, for an op that nobody has signed.
+func NonceOf(random Claim) Nonce { return Nonce(hexText(random[:])) }
+
 func isHexDigit(c byte) bool { return '0' <= c && c <= '9' || 'a' <= c && c <= 'f' }
 
 const streamPrefix = "op-"

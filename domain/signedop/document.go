@@ -1,7 +1,6 @@
 package signedop
 
 import (
-	"slices"
 	"strings"
 	"time"
 
@@ -68,7 +67,7 @@ func (d Document) Check() error {
 	if err := d.Intent().Check(); err != nil {
 		return inField("document", err)
 	}
-	return d.Expect.check(d.Class, d.Target)
+	return d.Expect.check(d.Intent())
 }
 
 // inField makes a *MalformedError of an error about one field. Package op
@@ -81,11 +80,7 @@ func inField(field string, err error) error {
 }
 
 func isFieldName(s string) bool {
-	switch s {
-	case "nonce", "class", "target.node", "target.guest", "target.guest.type", "target.guest.vmid", "params.purge", "params.force":
-		return true
-	}
-	return false
+	return s == "nonce" || s == "class" || strings.HasPrefix(s, "target.") || strings.HasPrefix(s, "params.")
 }
 
 // ledgerIDDigits is the length of a ledger id in hex digits.
@@ -121,12 +116,7 @@ func parseDocument(payload []byte) (Document, error) {
 
 // clone shares nothing that could be changed through it.
 func (d Document) clone() Document {
-	d.Target.Guest = cloneOf(d.Target.Guest)
-	d.Params.Purge = cloneOf(d.Params.Purge)
-	d.Params.Force = cloneOf(d.Params.Force)
-	d.Expect.CTime = cloneOf(d.Expect.CTime)
-	d.Expect.MACs = slices.Clone(d.Expect.MACs)
-	d.Expect.Volumes = slices.Clone(d.Expect.Volumes)
+	d.Target, d.Params, d.Expect = d.Target.Clone(), d.Params.Clone(), d.Expect.clone()
 	return d
 }
 

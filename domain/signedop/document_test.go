@@ -37,10 +37,15 @@ func TestEmptyListsAreNotAbsentOnes(t *testing.T) {
 }
 
 func TestCheck(t *testing.T) {
-	ctime := func(n int64) *int64 { return &n }
 	yes := true
 	lxc := func(change func(*signedop.Document)) signedop.Document { return withDoc(containerOrder(), change) }
-	qemu := func(change func(*signedop.Document)) signedop.Document { return withDoc(order(), change) }
+	qemu := func(changes ...func(*signedop.Document)) signedop.Document {
+		return withDoc(order(), func(d *signedop.Document) {
+			for _, change := range changes {
+				change(d)
+			}
+		})
+	}
 	for _, c := range []struct {
 		name  string
 		doc   signedop.Document
@@ -114,12 +119,31 @@ func TestCheck(t *testing.T) {
 		{"volumes not sorted", qemu(func(d *signedop.Document) { d.Expect.Volumes = []string{"b:1", "a:1"} }), "expect.volumes[1]", "sort"},
 		{"too many volumes", qemu(func(d *signedop.Document) { d.Expect.Volumes = make([]string, signedop.MaxListItems+1) }), "expect.volumes", "257 items"},
 		{"a guest's members without a guest", qemu(func(d *signedop.Document) {
-			d.Class, d.Params, d.Target.Guest = op.StorageWipe, op.Params{}, nil
+			d.Class, d.Params, d.Target = op.StorageWipe, op.Params{}, op.Target{Node: "pve1", Disk: "/dev/sdb"}
 		}), "expect", "no guest"},
-		{"a class without expectations of its own", qemu(func(d *signedop.Document) {
-			d.Class, d.Params, d.Target.Guest, d.Expect = op.StorageWipe, op.Params{}, nil, signedop.Expect{}
-		}), "class", "can't say what storage-wipe must expect"},
-		{"a rollback", qemu(func(d *signedop.Document) { d.Class, d.Params = op.SnapshotRollback, op.Params{} }), "class", "can't say"},
+
+		{"a rollback", qemu(rollback), "", ""},
+		{"a rollback to a snapshot of any time", qemu(rollback, func(d *signedop.Document) { d.Expect.Snapshot = nil }), "expect.snapshot", "when the snapshot was made"},
+		{"a rollback of any machine", qemu(rollback, func(d *signedop.Document) { d.Expect.SMBIOSUUID = "" }), "expect.smbios_uuid", "must expect"},
+		{"a snapshot of no time", qemu(rollback, func(d *signedop.Document) { d.Expect.Snapshot.Time = 0 }), "expect.snapshot.time", "UNIX seconds"},
+		{"a snapshot of a destroy", qemu(func(d *signedop.Document) { d.Expect.Snapshot = &signedop.SnapshotExpect{Time: 1} }), "expect.snapshot", "is not about one"},
+		{"a restore", qemu(restore), "", ""},
+		{"a restore of any archive", qemu(restore, func(d *signedop.Document) { d.Expect.Archive = nil }), "expect.archive", "must expect"},
+		{"an archive of no size", qemu(restore, func(d *signedop.Document) { d.Expect.Archive.Size = -1 }), "expect.archive.size", "size in bytes"},
+		{"an archive of time zero", qemu(restore, func(d *signedop.Document) { d.Expect.Archive.CTime = ctime(0) }), "expect.archive.ctime", "UNIX seconds"},
+		{"a volume", qemu(volume), "", ""},
+		{"a volume without time", qemu(volume, func(d *signedop.Document) { d.Expect.Volume.CTime = nil }), "", ""},
+		{"any volume of that id", qemu(volume, func(d *signedop.Document) { d.Expect.Volume = nil }), "expect.volume", "must expect"},
+		{"a pool", qemu(pool), "", ""},
+		{"any pool of that name", qemu(pool, func(d *signedop.Document) { d.Expect.Pool = nil }), "expect.pool", "must expect"},
+		{"a pool on nothing", qemu(pool, func(d *signedop.Document) { d.Expect.Pool.Members = nil }), "expect.pool.members", "missing or empty"},
+		{"members of a pool not sorted", qemu(pool, func(d *signedop.Document) { d.Expect.Pool.Members = []string{"/dev/sdc", "/dev/sdb"} }), "expect.pool.members[1]", "sort"},
+		{"a disk", qemu(disk), "", ""},
+		{"any disk at that path", qemu(disk, func(d *signedop.Document) { d.Expect.Disk = nil }), "expect.disk", "must expect"},
+		{"a disk without a number", qemu(disk, func(d *signedop.Document) { d.Expect.Disk.Serial = "" }), "expect.disk", "neither serial nor wwn"},
+		{"a disk by a number with a control", qemu(disk, func(d *signedop.Document) { d.Expect.Disk.Serial = "a\x1bb" }), "expect.disk.serial", "U+001B"},
+		{"a plan that is no digest", qemu(func(d *signedop.Document) { d.Expect.Plan = "x" }), "expect.plan", "64 lower-case"},
+		{"a plan", qemu(func(d *signedop.Document) { d.Expect.Plan = strings.Repeat("0a", 32) }), "", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			err := c.doc.Check()
@@ -155,3 +179,32 @@ func TestCheckName(t *testing.T) {
 		}
 	}
 }
+
+// What makes an order of one class of another class.
+
+func rollback(d *signedop.Document) {
+	d.Class, d.Params = op.SnapshotRollback, op.Params{Snapshot: "before-upgrade"}
+	d.Expect.Snapshot = &signedop.SnapshotExpect{Time: 1751328100}
+}
+
+func restore(d *signedop.Document) {
+	d.Class, d.Params = op.RestoreOverwrite, op.Params{Archive: "local:backup/vzdump-qemu-105-2026_11_01-02_00_00.vma.zst"}
+	d.Expect.Archive = &signedop.VolumeExpect{Size: 1 << 30, CTime: ctime(1751328100)}
+}
+
+func volume(d *signedop.Document) {
+	d.Class, d.Params, d.Target = op.VolumeDelete, op.Params{}, op.Target{Node: "pve1", Volume: "local-lvm:vm-105-disk-1"}
+	d.Expect = signedop.Expect{Volume: &signedop.VolumeExpect{Size: 1 << 30, CTime: ctime(1751328100)}}
+}
+
+func pool(d *signedop.Document) {
+	d.Class, d.Params, d.Target = op.StorageWipe, op.Params{}, op.Target{Node: "pve1", Pool: &op.Pool{Kind: op.ZFS, Name: "tank"}}
+	d.Expect = signedop.Expect{Pool: &signedop.PoolExpect{Size: 1 << 40, Members: []string{"/dev/sdb", "/dev/sdc"}}}
+}
+
+func disk(d *signedop.Document) {
+	d.Class, d.Params, d.Target = op.StorageWipe, op.Params{}, op.Target{Node: "pve1", Disk: "/dev/sdb"}
+	d.Expect = signedop.Expect{Disk: &signedop.DiskExpect{Size: 1 << 40, Serial: "S4EWNX0M"}}
+}
+
+func ctime(n int64) *int64 { return &n }

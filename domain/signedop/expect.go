@@ -21,45 +21,101 @@ type Expect struct {
 	CTime      *int64   `json:"ctime,omitzero"`       // qemu: creation time of the config, UNIX seconds
 	MACs       []string `json:"macs,omitzero"`        // upper case, in the order of the interfaces
 	Volumes    []string `json:"volumes,omitzero"`     // volume ids, sorted, each once
+
+	// Of the classes that are about one of these.
+	Snapshot *SnapshotExpect `json:"snapshot,omitzero"`
+	Archive  *VolumeExpect   `json:"archive,omitzero"` // the backup that is restored
+	Volume   *VolumeExpect   `json:"volume,omitzero"`  // the volume or backup that is deleted
+	Pool     *PoolExpect     `json:"pool,omitzero"`
+	Disk     *DiskExpect     `json:"disk,omitzero"`
+
+	// Plan is the digest of what the signers were shown that the op would take
+	// away: SHA-256, lower-case hex.
+	Plan string `json:"plan,omitzero"`
+}
+
+// SnapshotExpect tells a snapshot from another one of its name.
+type SnapshotExpect struct {
+	Time int64 `json:"time"` // when it was made, UNIX seconds (Proxmox VE: snaptime)
+}
+
+// VolumeExpect tells a volume or backup from another one of its id.
+type VolumeExpect struct {
+	Size int64 `json:"size"` // bytes
+	// CTime is absent where the storage knows none (ZFS, RBD).
+	CTime *int64 `json:"ctime,omitzero"` // UNIX seconds
+}
+
+// PoolExpect tells a pool from another one of its name.
+type PoolExpect struct {
+	Size    int64    `json:"size"`    // bytes
+	Members []string `json:"members"` // device paths, sorted, each once
+}
+
+// DiskExpect tells a disk from another one under its path. One of Serial and
+// WWN is required.
+type DiskExpect struct {
+	Serial string `json:"serial,omitzero"`
+	WWN    string `json:"wwn,omitzero"`
+	Size   int64  `json:"size"` // bytes
 }
 
 // Lengths in hex digits.
 const (
 	sha1Digits   = 40
+	sha256Digits = 64
 	writIDDigits = 32
 )
 
 // check refuses expectations that are out of form, that the target can't
 // have, or that leave out what the class requires.
-func (e Expect) check(class op.Class, target op.Target) error {
+func (e Expect) check(in op.Intent) error {
 	if err := e.checkForm(); err != nil {
 		return err
 	}
-	if target.Guest == nil && !e.isZero() {
-		return malformed("expect", "the target is no guest: it has none of these members")
+	class, target := in.Class, in.Target
+	if target.Guest == nil && !e.ofGuest().isZero() {
+		return malformed("expect", "the target is no guest: it has none of a guest's members")
 	}
 	if target.Guest != nil && target.Guest.Type == op.LXC {
 		if err := e.checkContainer(); err != nil {
 			return err
 		}
 	}
+	if err := e.checkSubject(in); err != nil {
+		return err
+	}
 	switch class {
-	case op.GuestDestroy, op.GuestStop, op.GuestShutdown, op.GuestReboot:
+	case op.GuestDestroy, op.RestoreOverwrite, op.SnapshotRollback, op.SnapshotDelete, op.GuestStop, op.GuestShutdown, op.GuestReboot:
 		return e.checkIdentifies(class, target.Guest.Type)
 	case op.GuestStart, op.SnapshotCreate, op.BackupCreate:
 		return nil // benign: nothing is lost if it is another guest
-	case op.RestoreOverwrite, op.SnapshotRollback, op.SnapshotDelete, op.VolumeDelete, op.BackupDelete, op.StorageWipe:
-		// Their required expectations (archive, snapshot, volume or disk)
-		// have no member in this version. Without them a signature would not
-		// be over one thing, so there is no document to sign.
-		return malformed("class", "version %d of the document can't say what %s must expect, so it can't be ordered", Version, class)
+	case op.VolumeDelete, op.BackupDelete, op.StorageWipe:
+		return nil // what they are about was asked for above
 	}
 	return malformed("class", "%s is unknown", quote(string(class)))
+}
+
+// ofGuest is what is expected of a guest.
+func (e Expect) ofGuest() Expect {
+	e.Snapshot, e.Archive, e.Volume, e.Pool, e.Disk, e.Plan = nil, nil, nil, nil, nil, ""
+	return e
 }
 
 func (e Expect) isZero() bool {
 	return e.Name == "" && e.SMBIOSUUID == "" && e.VMGenID == "" && e.Digest == "" && e.WritID == "" && e.Status == "" &&
 		e.CTime == nil && e.MACs == nil && e.Volumes == nil
+}
+
+func (e Expect) clone() Expect {
+	e.CTime = cloneOf(e.CTime)
+	e.MACs, e.Volumes = slices.Clone(e.MACs), slices.Clone(e.Volumes)
+	e.Snapshot, e.Disk = cloneOf(e.Snapshot), cloneOf(e.Disk)
+	e.Archive, e.Volume = e.Archive.clone(), e.Volume.clone()
+	if e.Pool = cloneOf(e.Pool); e.Pool != nil {
+		e.Pool.Members = slices.Clone(e.Pool.Members)
+	}
+	return e
 }
 
 // checkIdentifies refuses expectations that don't tell the guest from the next
@@ -116,6 +172,7 @@ func (e Expect) checkForm() error {
 		{"expect.digest", e.Digest, func(s string) error { return checkHex(s, sha1Digits) }},
 		{"expect.writ_id", e.WritID, func(s string) error { return checkHex(s, writIDDigits) }},
 		{"expect.status", e.Status, checkStatus},
+		{"expect.plan", e.Plan, func(s string) error { return checkHex(s, sha256Digits) }},
 	} {
 		if x.value == "" {
 			continue
@@ -133,9 +190,13 @@ func (e Expect) checkForm() error {
 	if err := checkList("expect.volumes", e.Volumes, checkHostText); err != nil {
 		return err
 	}
-	for i := 1; i < len(e.Volumes); i++ {
-		if e.Volumes[i-1] >= e.Volumes[i] {
-			return malformed(fmt.Sprintf("expect.volumes[%d]", i), "%s does not sort after the one before it: sorted volume ids, each once, are required", quote(e.Volumes[i]))
+	return checkSorted("expect.volumes", "volume ids", e.Volumes)
+}
+
+func checkSorted(field, what string, items []string) error {
+	for i := 1; i < len(items); i++ {
+		if items[i-1] >= items[i] {
+			return malformed(fmt.Sprintf("%s[%d]", field, i), "%s does not sort after the one before it: sorted %s, each once, are required", quote(items[i]), what)
 		}
 	}
 	return nil

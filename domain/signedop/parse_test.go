@@ -132,7 +132,7 @@ func documentCases() []malformedCase {
 		{"members in another order", `"reason":"OPS-123: retire web-3","requested_by":"alice"`, `"requested_by":"alice","reason":"OPS-123: retire web-3"`, "document", "not in the canonical form"},
 		{"an escape that is not needed", `retire`, `\u0072etire`, "document", "not in the canonical form"},
 		{"an unknown member", `{"audience"`, `{"also":1,"audience"`, "also", "no such member"},
-		{"an unknown member within", `{"node":"pve1"}`, `{"node":"pve1","pool":"x"}`, "target.pool", "no such member"},
+		{"an unknown member within", `{"node":"pve1"}`, `{"node":"pve1","tag":"x"}`, "target.tag", "no such member"},
 		{"a member in another case", `"class"`, `"Class"`, "class", "missing"},
 		{"a second member in another case", `"class"`, `"Class":"guest-start","class"`, "Class", "no such member"},
 		{"a member twice", `"class":"guest-destroy"`, `"class":"guest-destroy","class":"guest-destroy"`, "class", "duplicate"},

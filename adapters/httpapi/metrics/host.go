@@ -56,8 +56,8 @@ type executor struct {
 }
 
 // Observe implements [engine.Executor].
-func (e *executor) Observe(ctx context.Context, target op.Target) (op.Observed, error) {
-	return observe(e.m, callObserve, func() (op.Observed, error) { return e.Executor.Observe(ctx, target) })
+func (e *executor) Observe(ctx context.Context, a engine.Attempt) (op.Observed, error) {
+	return observe(e.m, callObserve, func() (op.Observed, error) { return e.Executor.Observe(ctx, a) })
 }
 
 // Launch implements [engine.Executor]. The error goes through as it is: on what
