@@ -84,7 +84,7 @@ func (r *rig) attemptBy(x engine.Executor, typ op.GuestType, number int, earlier
 		Nonce: nonce, Number: number, Intent: op.Intent{Class: op.GuestDestroy, Target: target(typ, 107)}, Earlier: earlier,
 		ExpiresAt: time.Now().Add(time.Hour),
 	}
-	seen, err := x.Observe(r.t.Context(), a.Intent.Target)
+	seen, err := x.Observe(r.t.Context(), a)
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -256,4 +256,9 @@ func (r *rig) late(l *op.Launching, a engine.Attempt, point string) *pvesim.Inje
 	_, err := r.exec.Launch(r.t.Context(), a, l)
 	wantKind(r.t, err, "ambiguous")
 	return held
+}
+
+// lookingAt is an attempt to destroy a target, of which only that is known.
+func lookingAt(t op.Target) engine.Attempt {
+	return engine.Attempt{Intent: op.Intent{Class: op.GuestDestroy, Target: t}}
 }

@@ -79,7 +79,7 @@ func TestObserve(t *testing.T) {
 			path := fmt.Sprintf("GET /nodes/pve1/%s/%d", c.target.Guest.Type, c.target.Guest.VMID)
 			r := newRawHost(t).on(path+"/config", c.config).on(path+"/status/current", c.current).
 				on("GET /cluster/status", c.status)
-			seen, err := r.host().GuestDestroy().Observe(t.Context(), c.target)
+			seen, err := r.host().GuestDestroy().Observe(t.Context(), lookingAt(c.target))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -140,7 +140,7 @@ func TestObserveRefusesWhatItCannotRead(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := newRawHost(t).on(config107, data(configFile(t, "qemu-full"))).on(current107, data(stopped)).
 				on(clusterNow, data(quorate)).on(c.request, c.answer)
-			seen, err := r.host().GuestDestroy().Observe(t.Context(), target(op.QEMU, 107))
+			seen, err := r.host().GuestDestroy().Observe(t.Context(), lookingAt(target(op.QEMU, 107)))
 			if err == nil || !strings.Contains(err.Error(), c.text) {
 				t.Errorf("got %v, %v, want an error with %q", seen, err, c.text)
 			}
@@ -200,7 +200,7 @@ func TestLocate(t *testing.T) {
 
 func TestObserveNoGuest(t *testing.T) {
 	r := newRawHost(t).on(config107, missing107).on(resources, data("[]")).on(nextid107, free107).on(clusterNow, data(quorate))
-	seen, err := r.host().GuestDestroy().Observe(t.Context(), target(op.QEMU, 107))
+	seen, err := r.host().GuestDestroy().Observe(t.Context(), lookingAt(target(op.QEMU, 107)))
 	if err != nil || seen.Found || !seen.Quorate {
 		t.Errorf("got %+v, %v, want not found by a quorate cluster", seen, err)
 	}

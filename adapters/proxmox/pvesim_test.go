@@ -91,7 +91,7 @@ func (r *rig) node(name string, change pvesim.NodeControl) {
 func (r *rig) announce(typ op.GuestType, params op.Params) *op.Launching {
 	r.t.Helper()
 	intent := op.Intent{Class: op.GuestDestroy, Target: target(typ, 107), Params: params}
-	seen, err := r.exec.Observe(r.t.Context(), intent.Target)
+	seen, err := r.exec.Observe(r.t.Context(), engine.Attempt{Intent: intent})
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -198,7 +198,7 @@ func TestSimDestroy(t *testing.T) {
 				t.Errorf("task: got %+v, want OK", task)
 			}
 			wantEffect(t, r.probe(l, task), op.EffectDone, 0)
-			if seen, err := r.exec.Observe(t.Context(), l.Target); err != nil || seen.Found {
+			if seen, err := r.exec.Observe(t.Context(), lookingAt(l.Target)); err != nil || seen.Found {
 				t.Errorf("afterwards: got %+v, %v, want not found", seen, err)
 			}
 			r.wantEffects(1, 2)
@@ -432,7 +432,7 @@ func TestSimRightsGoWithTheGuest(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.exec.Observe(t.Context(), l.Target); err == nil || !strings.Contains(err.Error(), "403") {
+	if _, err := r.exec.Observe(t.Context(), lookingAt(l.Target)); err == nil || !strings.Contains(err.Error(), "403") {
 		t.Errorf("observe: got %v, want 403: what may not be read is not gone", err)
 	}
 	f := r.probe(l, r.task(upid))

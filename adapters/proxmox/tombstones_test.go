@@ -290,7 +290,7 @@ func TestTokenWritesNeverOverlap(t *testing.T) {
 			Intent: op.Intent{Class: op.GuestDestroy, Target: target(op.QEMU, vmid)},
 		}
 		go func() {
-			seen, err := r.exec.Observe(t.Context(), a.Intent.Target)
+			seen, err := r.exec.Observe(t.Context(), a)
 			if err != nil {
 				launched <- err
 				return

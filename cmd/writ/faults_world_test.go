@@ -235,7 +235,7 @@ func (w *faultWorld) seal() { w.t.Helper(); w.sealAs(faultNonce) }
 // sealAs signs an order for the guest as it is now, under a nonce.
 func (w *faultWorld) sealAs(n op.Nonce) {
 	w.t.Helper()
-	seen, err := w.host.GuestDestroy().Observe(w.t.Context(), w.target())
+	seen, err := w.host.GuestDestroy().Observe(w.t.Context(), engine.Attempt{Intent: op.Intent{Class: op.GuestDestroy, Target: w.target()}})
 	w.must(err)
 	now := time.Now().UTC().Truncate(time.Second)
 	d := signedop.Document{
