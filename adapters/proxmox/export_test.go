@@ -24,7 +24,7 @@ func (h *Host) Smuggle(ctx context.Context, announced op.Request, method string,
 
 func smuggling(h *Host, announced op.Request) *exchange {
 	return &exchange{host: h.front.base.Host, want: announced, change: &mutation{
-		kind: destroys, request: announced, by: subject{node: "pve1", guest: op.Guest{Type: op.QEMU, VMID: 105}},
+		kind: acts, request: announced, by: subject{conduct: destroyConduct(), node: "pve1", guest: op.Guest{Type: op.QEMU, VMID: 105}},
 	}}
 }
 
@@ -63,7 +63,7 @@ type MutationKind = mutationKind
 
 // Kinds of mutations.
 const (
-	Destroys   = destroys
+	Destroys   = acts
 	LogsIn     = logsIn
 	MakesToken = makesToken
 	Grants     = grants
@@ -76,6 +76,6 @@ const (
 func CheckMutation(kind MutationKind, token string, req op.Request, form url.Values) error {
 	return mutation{
 		kind: kind, request: req, form: form,
-		by: subject{user: "writ@pve", token: token, role: "WritAttempt", node: "pve1", guest: op.Guest{Type: op.QEMU, VMID: 105}},
+		by: subject{user: "writ@pve", token: token, role: "WritAttempt", rights: []right{{"/vms/105", "VM.Allocate"}}, conduct: destroyConduct(), node: "pve1", guest: op.Guest{Type: op.QEMU, VMID: 105}},
 	}.check()
 }

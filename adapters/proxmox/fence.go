@@ -54,6 +54,9 @@ func (f *fencing) say(format string, args ...any) {
 // shared token it is never confirmed: the protection holds only until a person
 // lifts it, and a request that still waits then destroys the guest.
 //
+// Classes that the guest's protection does not hold back have no such part, and
+// their fence is never confirmed either.
+//
 // Protection can't be set on a guest that does not exist, so a fence that finds
 // it gone is never confirmed: a request that had passed the check in time could
 // still destroy a guest that gets the VMID next.
@@ -61,18 +64,24 @@ func (f *fencing) say(format string, args ...any) {
 // A task of the attempt that has begun is not what a fence is about: it is named
 // in the reasons and must be looked for with FindTasks. An error means that the
 // announcement makes no sense, or that ctx has ended.
-func (d *guestDestroy) Fence(ctx context.Context, announced *op.Launching) (engine.Fence, error) {
-	t, err := announcedAttempt(announced)
+func (x *executor) Fence(ctx context.Context, announced *op.Launching) (engine.Fence, error) {
+	t, err := x.announced(announced)
 	if err != nil {
 		return engine.Fence{}, fmt.Errorf("fence: %w", err)
 	}
-	who, err := d.host.senderOf(announced)
+	who, err := x.host.senderOf(announced)
 	if err != nil {
 		return engine.Fence{}, fmt.Errorf("fence: %w", err)
 	}
-	f := &fencing{host: d.host, target: t, before: announced.Observed, opID: announced.OpID, number: announced.Attempt, who: who}
+	f := &fencing{host: x.host, target: t, before: announced.Observed, opID: announced.OpID, number: announced.Attempt, who: who}
 	token := f.killToken(ctx)
-	guest := f.protect(ctx)
+	guest := false
+	if t.conduct.guarded {
+		guest = f.protect(ctx)
+	} else {
+		f.say("nothing at the host holds back a request of class %s that had passed the check of its token: look whether one is still waiting on node %s, "+
+			"or restart pvedaemon and pveproxy there, before it is settled", t.conduct.class, t.node)
+	}
 	tasks := f.look(ctx, announced)
 	if err := ctx.Err(); err != nil {
 		return engine.Fence{}, fmt.Errorf("fence %s: %w", announced.Target, err)
@@ -92,11 +101,11 @@ func (f *fencing) killToken(ctx context.Context) bool {
 		f.say("the attempt's token can't be made void: %s", f.who.stranger)
 		return false
 	}
-	by := subject{user: f.host.service.user, token: f.who.name, node: f.target.node, guest: f.target.guest}
+	by := f.target.subject()
+	by.user, by.token = f.host.service.user, f.who.name
 	at, other, err := f.host.quorateNode(ctx, f.target.node)
 	if err == nil {
-		_, err = f.host.retire(ctx, at, by, fmt.Sprintf("writ tombstone op=%s attempt=%d target=%s/%d",
-			f.opID, f.number, f.target.guest.Type, f.target.guest.VMID))
+		_, err = f.host.retire(ctx, at, by, fmt.Sprintf("writ tombstone op=%s attempt=%d %s", f.opID, f.number, f.target.note()))
 	}
 	switch {
 	case err != nil:

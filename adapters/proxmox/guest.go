@@ -96,7 +96,7 @@ func guestOf(target op.Target) (op.Guest, error) {
 	if target.Guest == nil {
 		return op.Guest{}, fmt.Errorf("read %s: not a guest", target)
 	}
-	i := op.Intent{Class: op.GuestDestroy, Target: target} // for the check of the target alone
+	i := op.Intent{Class: op.GuestDestroy, Target: op.Target{Node: target.Node, Guest: target.Guest}} // for the check of the target alone
 	if err := i.Check(); err != nil {
 		return op.Guest{}, err
 	}

@@ -105,8 +105,9 @@ func (h *Host) trailOf(ctx context.Context, t attempt, l *op.Launching, who send
 		return trail{}, err
 	}
 	ahead := time.Until(there) // of our clock; too little by the time that the answer took
+	typ, id := t.conduct.task(t)
 	tr := trail{
-		node: t.node, typ: t.taskType(), id: vmidText(t.guest.VMID), user: l.Credential, own: who.name != "",
+		node: t.node, typ: typ, id: id, user: l.Credential, own: who.name != "",
 		from: l.At.Add(ahead - clockDoubt).Unix(),
 	}
 	switch then, known, err := h.clockThen(ctx, t, who); {
@@ -153,9 +154,9 @@ func (h *Host) clockThen(ctx context.Context, t attempt, who sender) (then time.
 // The search is complete if the node's history reaches back to what ended before
 // the launch, however its clock was set since. An error means that the announced
 // node could not be asked and nothing was found elsewhere.
-func (d *guestDestroy) FindTasks(ctx context.Context, announced *op.Launching) (engine.TaskSearch, error) {
-	h := d.host
-	t, err := announcedAttempt(announced)
+func (x *executor) FindTasks(ctx context.Context, announced *op.Launching) (engine.TaskSearch, error) {
+	h := x.host
+	t, err := x.announced(announced)
 	if err != nil {
 		return engine.TaskSearch{}, fmt.Errorf("look for the tasks of an attempt: %w", err)
 	}
@@ -169,7 +170,8 @@ func (d *guestDestroy) FindTasks(ctx context.Context, announced *op.Launching) (
 		err = h.searchNode(ctx, tr, &s)
 	}
 	if err != nil {
-		tr = trail{node: t.node, typ: t.taskType(), id: vmidText(t.guest.VMID), user: announced.Credential, own: s.Exact, from: announced.At.Unix()}
+		typ, id := t.conduct.task(t)
+		tr = trail{node: t.node, typ: typ, id: id, user: announced.Credential, own: s.Exact, from: announced.At.Unix()}
 		s.Complete = false
 		s.Reasons = append(s.Reasons, fmt.Sprintf("node %s, which alone can have run the request, could not be asked: %v", t.node, err))
 	}
@@ -246,7 +248,7 @@ func (h *Host) searchAside(ctx context.Context, t trail, s *engine.TaskSearch) {
 		s.Reasons = append(s.Reasons, "which other nodes there are could not be asked: "+err.Error())
 		return
 	}
-	query := url.Values{"limit": {fmt.Sprint(pageRows)}, "source": {"all"}, "typefilter": {t.typ}, "vmid": {t.id}}
+	query := url.Values{"limit": {fmt.Sprint(pageRows)}, "source": {"all"}, "typefilter": {t.typ}}
 	for _, node := range slices.Sorted(maps.Keys(state.online)) {
 		if node == t.node || !state.online[node] {
 			continue

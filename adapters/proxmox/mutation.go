@@ -24,10 +24,10 @@ type mutation struct {
 type mutationKind uint8
 
 const (
-	destroys   mutationKind = iota + 1 // the guest: the one announced request
+	acts       mutationKind = iota + 1 // on the target: the one announced request
 	logsIn                             // the service user
 	makesToken                         // the attempt's, or its tombstone
-	grants                             // the attempt's token its one right
+	grants                             // the attempt's token one of its rights
 	expires                            // the attempt's token, for good
 	protects                           // the guest from being destroyed
 	removes                            // the tombstone of an attempt that nobody can make again
@@ -35,11 +35,15 @@ const (
 
 // A subject is what an attempt is about: whatever a mutation names must be here.
 type subject struct {
-	user  string // of the service
-	token string // name of the attempt's token, without the user
-	role  string // what the token gets
-	node  string
-	guest op.Guest
+	user    string // of the service
+	token   string // name of the attempt's token, without the user
+	role    string // what the token gets; see roleFor
+	rights  []right
+	conduct *conduct // of the op's class
+	node    string
+	guest   op.Guest // zero if the target is none
+	target  op.Target
+	seen    op.Observed
 }
 
 const (
@@ -49,7 +53,15 @@ const (
 
 func (s subject) tokenPath() string { return tokensPath(s.user) + "/" + s.token }
 func (s subject) fullToken() string { return s.user + "!" + s.token }
-func (s subject) object() string    { return "/vms/" + vmidText(s.guest.VMID) }
+
+// roleFor is the role that holds one privilege and nothing else. The configured
+// name is that of the role to destroy guests.
+func (s subject) roleFor(privilege string) string {
+	if privilege == "VM.Allocate" {
+		return s.role
+	}
+	return s.role + "-" + privilege
+}
 
 func tokensPath(user string) string { return "/access/users/" + url.PathEscape(user) + "/token" }
 
@@ -69,12 +81,11 @@ func (m mutation) check() error {
 	}
 	s, path := m.by, guestPath(m.by.node, m.by.guest)
 	switch m.kind {
-	case destroys:
-		may := params{"purge": bit}
-		if s.guest.Type == op.LXC {
-			may["force"] = bit
+	case acts:
+		if s.conduct == nil {
+			return errors.New("it is of no class")
 		}
-		return m.is(http.MethodDelete, path, nil, may)
+		return m.fits(s.conduct.form(s))
 	case logsIn:
 		if len(m.form) != 2 || !slices.Equal(m.form["username"], []string{s.user}) || len(m.form["password"]) != 1 {
 			return errors.New("its body is not that of a login")
@@ -83,9 +94,7 @@ func (m mutation) check() error {
 	case makesToken:
 		return m.ofAttempt(http.MethodPost, s.tokenPath(), params{"comment": anyText, "expire": unixForm, "privsep": literally("1")})
 	case grants:
-		return m.ofAttempt(http.MethodPut, aclPath, params{
-			"path": literally(s.object()), "propagate": literally("0"), "roles": literally(s.role), "tokens": literally(s.fullToken()),
-		})
+		return m.grantsNoMore()
 	case expires:
 		return m.ofAttempt(http.MethodPut, s.tokenPath(), params{"expire": literally("1")})
 	case removes:
@@ -108,6 +117,31 @@ func (m mutation) ofAttempt(method, path string, must params) error {
 		return fmt.Errorf("%q is not the token of an attempt", clip(m.by.fullToken()))
 	}
 	return m.is(method, path, must, nil)
+}
+
+// grantsNoMore is for rights: one of those that the attempt's request needs, and
+// nothing else.
+func (m mutation) grantsNoMore() error {
+	err := errors.New("the attempt needs no rights")
+	for _, r := range m.by.rights {
+		if err = m.ofAttempt(http.MethodPut, aclPath, params{
+			"path": literally(r.object), "propagate": literally("0"), "roles": literally(m.by.roleFor(r.privilege)), "tokens": literally(m.by.fullToken()),
+		}); err == nil {
+			return nil
+		}
+	}
+	return err
+}
+
+// fits compares with what requests of a class may look like.
+func (m mutation) fits(f form) error {
+	path := f.path
+	if f.pathForm != nil {
+		if path = m.request.Path; !f.pathForm.MatchString(path) {
+			return fmt.Errorf("%s is not of the form %s", clip(path), f.pathForm)
+		}
+	}
+	return m.is(f.method, path, f.must, f.may)
 }
 
 // is compares method, path and query: all parameters that must be there, of

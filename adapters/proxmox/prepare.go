@@ -29,7 +29,6 @@ type preparation struct {
 	host    *Host
 	at      endpoint // the guest's node, or the front node if that is not known by a URL
 	target  attempt
-	seen    op.Observed
 	earlier []int
 	expires time.Time // of the signed document
 	stem    string
@@ -42,12 +41,14 @@ type preparation struct {
 }
 
 func (h *Host) prepare(t attempt, a engine.Attempt, l *op.Launching) *preparation {
+	by := t.subject()
+	by.user, by.token, by.role, by.rights = h.service.user, tokenName(a.Nonce, a.Number), h.service.role, t.conduct.rights(t)
 	return &preparation{
-		host: h, at: h.at(t.node), target: t, seen: l.Observed, earlier: a.Earlier, expires: a.ExpiresAt,
+		host: h, at: h.at(t.node), target: t, earlier: a.Earlier, expires: a.ExpiresAt,
 		stem: tokenStem(a.Nonce), number: a.Number,
-		by:   subject{user: h.service.user, token: tokenName(a.Nonce, a.Number), role: h.service.role, node: t.node, guest: t.guest},
+		by:   by,
 		opID: l.OpID,
-		what: fmt.Sprintf("target=%s/%d %s", t.guest.Type, t.guest.VMID, expiryNote(a.ExpiresAt)),
+		what: t.note() + " " + expiryNote(a.ExpiresAt),
 		log:  h.log.With("op_id", l.OpID, "attempt", a.Number),
 	}
 }
@@ -203,15 +204,20 @@ func (p *preparation) settle(ctx context.Context, cause error) error {
 		"this process has not sent the request, but whether another copy of the ledger has can't be told", cause, err)
 }
 
-// entitle gives the token its right and checks what it may do then, and on what.
+// entitle gives the token its rights and checks what it may do then, and on
+// what.
 func (p *preparation) entitle(ctx context.Context) error {
-	if err := p.host.empower(ctx, p.at, p.by); err != nil {
-		return err
+	for _, r := range p.by.rights {
+		if err := p.host.empower(ctx, p.at, p.by, r); err != nil {
+			return err
+		}
 	}
-	if err := p.checkRights(ctx); err != nil {
-		return err
+	for _, r := range p.by.rights {
+		if err := p.checkRight(ctx, r); err != nil {
+			return err
+		}
 	}
-	if err := p.checkGuest(ctx); err != nil {
+	if err := p.target.conduct.recheck(ctx, p.host, p.target); err != nil {
 		return err
 	}
 	if !time.Now().Before(p.expires) {
@@ -220,44 +226,27 @@ func (p *preparation) entitle(ctx context.Context) error {
 	return nil
 }
 
-// checkRights asks the node what the token may do: exactly to destroy the guest.
-func (p *preparation) checkRights(ctx context.Context) error {
-	path := "/access/permissions?" + url.Values{"path": {p.by.object()}, "userid": {p.by.fullToken()}}.Encode()
-	r, err := p.host.getOwn(ctx, p.at, path)
+// checkRight asks the node what the token may do on an object: exactly what the
+// request needs there.
+func (p *preparation) checkRight(ctx context.Context, r right) error {
+	path := "/access/permissions?" + url.Values{"path": {r.object}, "userid": {p.by.fullToken()}}.Encode()
+	reply, err := p.host.getOwn(ctx, p.at, path)
 	if err != nil {
 		return err
 	}
 	var byPath map[string]map[string]flag
-	if err := r.decode(&byPath); err != nil {
+	if err := reply.decode(&byPath); err != nil {
 		return fmt.Errorf("GET %s: %w", path, err)
 	}
-	rights := byPath[p.by.object()]
-	passedOn, held := rights["VM.Allocate"]
+	rights, role := byPath[r.object], p.by.roleFor(r.privilege)
+	passedOn, held := rights[r.privilege]
 	switch {
 	case !held:
-		return fmt.Errorf("the attempt's token lacks VM.Allocate on %s: user %s must have it there, and role %s hold it",
-			p.by.object(), p.by.user, p.by.role)
+		return fmt.Errorf("the attempt's token lacks %s on %s: user %s must have it there, and role %s hold it",
+			r.privilege, r.object, p.by.user, role)
 	case len(rights) > 1 || bool(passedOn):
-		return fmt.Errorf("the attempt's token may do more than it needs on %s (%q): role %s must hold VM.Allocate and nothing else",
-			p.by.object(), slices.Sorted(maps.Keys(rights)), p.by.role)
-	}
-	return nil
-}
-
-// checkGuest looks at the guest once more, after the token got its right. The
-// host takes the right away with the guest (pve-access-control
-// AccessControl.pm#remove_vm_access): so if the guest that is there now is
-// the announced one, the token can destroy that one and none that gets its VMID
-// later. (A restore over the guest keeps the right; nothing can be done about
-// that but to be quick.)
-func (p *preparation) checkGuest(ctx context.Context) error {
-	config, err := p.host.readConfig(ctx, p.target.node, p.target.guest)
-	if err != nil {
-		return err
-	}
-	if config.seen.Digest != p.seen.Digest {
-		return fmt.Errorf("the configuration of %s %d has changed since it was announced: digest %s, it was %s",
-			p.target.guest.Type, p.target.guest.VMID, config.seen.Digest, clip(p.seen.Digest))
+		return fmt.Errorf("the attempt's token may do more than it needs on %s (%q): role %s must hold %s and nothing else",
+			r.object, slices.Sorted(maps.Keys(rights)), role, r.privilege)
 	}
 	return nil
 }

@@ -11,17 +11,11 @@ import (
 	"writ/domain/op"
 )
 
-// A probe compares a guest as it was at the announcement with the host now.
-//
-// A destroy goes through stages that can be told apart from outside: volumes
-// are removed one by one while the configuration stays as it is; then the
-// configuration is replaced by the single line "lock: destroyed"; then it is
-// removed, and with it the VMID becomes free. It can end at any of them.
+// A probe compares a target as it was at the announcement with the host now.
 type probe struct {
 	host   *Host
-	guest  op.Guest
+	guest  op.Guest // zero if the target is none
 	before op.Observed
-	forced bool   // the request asks to stop a running container first
 	ended  string // the task's exit status, if known
 	log    []string
 
@@ -45,6 +39,16 @@ func (p *probe) run(ctx context.Context) (engine.Finding, error) {
 	if f, decided, err := p.early(ctx); decided || err != nil {
 		return f, err
 	}
+	return p.target.conduct.probe(ctx, p)
+}
+
+// probeDestroy tells what a destroy did.
+//
+// It goes through stages that can be told apart from outside: volumes are
+// removed one by one while the configuration stays as it is; then the
+// configuration is replaced by the single line "lock: destroyed"; then it is
+// removed, and with it the VMID becomes free. It can end at any of them.
+func probeDestroy(ctx context.Context, p *probe) (engine.Finding, error) {
 	v, err := p.host.vacancy(ctx, p.guest.VMID)
 	if err != nil {
 		return engine.Finding{}, err
@@ -153,7 +157,7 @@ func (p *probe) compare(ctx context.Context, now op.Observed, quorate bool) (eng
 
 // stopped tells whether a container that was to be stopped first is.
 func (p *probe) stopped(ctx context.Context, now op.Observed) (bool, error) {
-	if !p.forced || p.before.Status != "running" {
+	if p.target.query().Get("force") != "1" || p.before.Status != "running" {
 		return false, nil
 	}
 	if err := p.host.readStatus(ctx, p.guest, &now); err != nil {

@@ -17,7 +17,7 @@ import (
 // Decided is false if the state of the host has to tell, because of a sibling that
 // came further; its end is then what the probe goes by.
 func (p *probe) early(ctx context.Context) (f engine.Finding, decided bool, err error) {
-	if !matchAny(destroyTaskTexts, p.ended) {
+	if !matchAny(p.target.conduct.untouched, p.ended) {
 		return engine.Finding{}, false, nil
 	}
 	raised := fmt.Sprintf("the host raises %q before any effect", clip(p.ended))
@@ -42,7 +42,7 @@ func (p *probe) early(ctx context.Context) (f engine.Finding, decided bool, err 
 		case t.Phase != engine.TaskEnded:
 			return finding(op.EffectUnknown, nil, raised,
 				"yet the request was delivered more than once, and another task of the attempt has not ended: "+upid), true, nil
-		case !matchAny(destroyTaskTexts, t.ExitStatus):
+		case !matchAny(p.target.conduct.untouched, t.ExitStatus):
 			further = append(further, t)
 		}
 	}

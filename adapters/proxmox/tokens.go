@@ -119,10 +119,10 @@ func (h *Host) expireToken(ctx context.Context, at endpoint, s subject) error {
 	return err
 }
 
-// empower gives the token its one right: on this guest's number, passed on to
-// nothing. The host takes the right away with the guest.
-func (h *Host) empower(ctx context.Context, at endpoint, s subject) error {
-	query := url.Values{"path": {s.object()}, "propagate": {"0"}, "roles": {s.role}, "tokens": {s.fullToken()}}
+// empower gives the token one of its rights, passed on to nothing. One on a guest
+// the host takes away with the guest.
+func (h *Host) empower(ctx context.Context, at endpoint, s subject, r right) error {
+	query := url.Values{"path": {r.object}, "propagate": {"0"}, "roles": {s.roleFor(r.privilege)}, "tokens": {s.fullToken()}}
 	_, err := h.write(ctx, at, mutation{
 		kind: grants, by: s, request: op.Request{Method: http.MethodPut, Path: aclPath, Query: query.Encode()},
 	})

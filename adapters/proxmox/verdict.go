@@ -16,13 +16,6 @@ type rule struct {
 	proves func(a attempt, err error) bool
 }
 
-// An attempt is what a rule may know of the request that failed.
-type attempt struct {
-	request op.Request
-	node    string
-	guest   op.Guest
-}
-
 // The rules. They are about requests that Proxmox VE carries out in a task,
 // and no others: a call that works synchronously can fail half-way with the
 // same status.
@@ -70,7 +63,7 @@ func rules() []rule {
 		{
 			source: "pve-common RESTEnvironment.pm#fork_worker and what comes before it",
 			proves: onStatus(http.StatusInternalServerError, func(a attempt, e *StatusError) bool {
-				return matchAny(beforeFork(), e.Text()) || matchAny(beforeDestroyFork(a), e.Text())
+				return matchAny(beforeFork(), e.Text()) || a.conduct.refusals != nil && matchAny(a.conduct.refusals(a), e.Text())
 			}),
 		},
 	}
@@ -117,50 +110,6 @@ var anyForkTexts = whole(
 	`Unable to load access control list: [^\n]*`,
 )
 
-// beforeDestroyFork are the texts with which a destroy of this very guest is
-// refused before the fork (qemu-server API2/Qemu.pm#destroy_vm, pve-container
-// API2/LXC.pm#destroy_vm). That the configuration does not exist says so of
-// this node alone: the guest may live on another, untouched.
-func beforeDestroyFork(a attempt) []*regexp.Regexp {
-	id := vmidText(a.guest.VMID)
-	texts := []string{
-		regexp.QuoteMeta(missingConfig(a.node, a.guest)),
-		`There is a replication job '[^'\n]*' for guest '` + id + `' - Please remove that first\.`,
-	}
-	switch a.guest.Type {
-	case op.QEMU:
-		texts = append(texts,
-			`can't remove VM `+id+` - protection mode enabled`,
-			`VM `+id+` is running - destroy failed`,
-			`unable to remove VM `+id+` - used in HA resources and purge parameter not set\.`)
-	case op.LXC:
-		texts = append(texts,
-			`can't remove CT `+id+` - protection mode enabled`,
-			`unable to destroy CT `+id+` - container is running`,
-			`unable to remove CT `+id+` - used in HA resources and purge parameter not set\.`,
-			`CT is locked \([a-z-]+\)`)
-	}
-	return whole(texts...)
-}
-
-// destroyTaskTexts are the texts with which a task of either kind of destroy
-// ends before it has changed anything: its own checks, repeated under the lock,
-// and the lock itself. Note what is left out: the text of a container's volume
-// with linked clones, which differs from a machine's in one letter, comes when
-// that volume's turn has come and others are gone already.
-var destroyTaskTexts = whole(
-	`Configuration file 'nodes/[A-Za-z0-9-]+/(?:qemu-server|lxc)/[0-9]+\.conf' does not exist`,
-	`can't remove (?:VM|CT) [0-9]+ - protection mode enabled`,
-	`unable to remove (?:VM|CT) [0-9]+ - used in HA resources and purge parameter not set\.`,
-	`There is a replication job '[^'\n]*' for guest '[0-9]+' - Please remove that first\.`,
-	`VM [0-9]+ is running - destroy failed`,
-	`unable to destroy CT [0-9]+ - container is running`,
-	`(?:VM|CT) is locked \([a-z-]+\)`,
-	`base volume '[^'\n]*' is still in use by linked cloned`,
-	`can't lock file '/var/lock/qemu-server/lock-[0-9]+\.conf' - got timeout`,
-	`can't lock file '/run/lock/lxc/pve-config-[0-9]+\.lock' - got timeout`,
-)
-
 // whole compiles patterns that must match a text from its first byte to its
 // last.
 func whole(patterns ...string) []*regexp.Regexp {
@@ -178,4 +127,18 @@ func matchAny(patterns []*regexp.Regexp, text string) bool {
 		}
 	}
 	return false
+}
+
+// LaunchVerdict marks the error of an announced launch as definite if it proves
+// that the host started nothing and never will, and gives it back as it is if
+// not. It is what the executor of the class itself goes by; for whoever carries
+// an announced request to a host by other ways. The error must be or hold a
+// *StatusError or a *RequestError to be told apart.
+func LaunchVerdict(announced *op.Launching, err error) error {
+	a, bad := announcedAttempt(announced)
+	if bad != nil {
+		return err
+	}
+	_, marked := verdict(a, err)
+	return marked
 }
