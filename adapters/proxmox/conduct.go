@@ -71,7 +71,12 @@ type right struct{ object, privilege string }
 
 // conducts gives how each class is carried out.
 func conducts() []*conduct {
-	return []*conduct{destroyConduct()}
+	return slices.Concat(
+		[]*conduct{destroyConduct(), restoreConduct(), backupConduct(), wipeConduct()},
+		powerConducts(),
+		snapshotConducts(),
+		volumeConducts(),
+	)
 }
 
 // Executors gives an executor for every class that this Host can carry out.

@@ -16,7 +16,7 @@ import (
 func destroyConduct() *conduct {
 	return &conduct{
 		class:   op.GuestDestroy,
-		observe: observeGuest,
+		observe: observeEnd,
 		compose: func(in op.Intent, seen op.Observed) op.Request {
 			query := make(url.Values)
 			setBool(query, "purge", in.Params.Purge)

@@ -60,18 +60,14 @@ func (h *Host) noGuest(ctx context.Context) (op.Observed, error) {
 	return op.Observed{Quorate: state.quorate}, nil
 }
 
-// Facts implements engine.Host. Of a target that is not a guest it tells
-// whether the cluster has the node; nothing else is known of such yet.
+// Facts implements engine.Host.
 func (h *Host) Facts(ctx context.Context, target op.Target) (op.Facts, error) {
 	if target.Guest == nil {
-		state, err := h.clusterState(ctx, h.front)
+		f, err := h.notGuestFacts(ctx, target)
 		if err != nil {
 			return op.Facts{}, fmt.Errorf("read %s: %w", target, err)
 		}
-		if _, listed := state.online[target.Node]; !listed {
-			return op.Facts{}, nil
-		}
-		return op.Facts{Found: true, Node: target.Node}, nil
+		return f, nil
 	}
 	g, err := guestOf(target)
 	if err != nil {
@@ -212,6 +208,7 @@ func (h *Host) readStatus(ctx context.Context, g op.Guest, seen *op.Observed) er
 	}
 	var status struct {
 		Status string `json:"status"`
+		Uptime number `json:"uptime"`
 		HA     struct {
 			Managed *flag `json:"managed"`
 		} `json:"ha"`
@@ -226,6 +223,9 @@ func (h *Host) readStatus(ctx context.Context, g op.Guest, seen *op.Observed) er
 		return fmt.Errorf("GET %s: it is not said whether HA manages the guest", path)
 	}
 	seen.Status, seen.HAManaged = status.Status, bool(*status.HA.Managed)
+	if seen.Status == "running" {
+		seen.Uptime = max(0, int64(status.Uptime))
+	}
 	return nil
 }
 

@@ -78,7 +78,12 @@ func TestObserve(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			path := fmt.Sprintf("GET /nodes/pve1/%s/%d", c.target.Guest.Type, c.target.Guest.VMID)
 			r := newRawHost(t).on(path+"/config", c.config).on(path+"/status/current", c.current).
-				on("GET /cluster/status", c.status)
+				on("GET /cluster/status", c.status).
+				on("GET /nodes/pve1/storage/local-lvm/content", data(`[
+					{"volid":"local-lvm:vm-107-disk-1","content":"rootdir","size":1,"vmid":107,"parent":null},
+					{"volid":"local-lvm:vm-300-disk-0","content":"rootdir","size":1,"vmid":300,"parent":"vm-107-disk-1@__base__"}]`)).
+				on("GET /nodes/pve1/storage/local-zfs/content", data(`[]`)).
+				on("GET /nodes/pve1/storage/local/content", data(`[]`))
 			seen, err := r.host().GuestDestroy().Observe(t.Context(), lookingAt(c.target))
 			if err != nil {
 				t.Fatal(err)

@@ -16,7 +16,8 @@ import (
 type guestConfig struct {
 	seen     op.Observed // all that the configuration says
 	tags     []string
-	storages []string // those of seen.Volumes
+	storages []string          // those of seen.Volumes
+	drives   map[string]string // key -> volume, of everything that it refers to on a storage
 }
 
 var (
@@ -53,7 +54,7 @@ func parseConfig(node string, g op.Guest, r reply) (guestConfig, error) {
 			text[key] = strings.ToValidUTF8(s, "\uFFFD")
 		}
 	}
-	c := guestConfig{seen: op.Observed{
+	c := guestConfig{drives: make(map[string]string), seen: op.Observed{
 		Found: true, Node: node, Type: g.Type, VMID: g.VMID,
 		Name: text["name"], Digest: text["digest"], Lock: text["lock"],
 		WritID: writID(text["description"]),
@@ -155,7 +156,11 @@ func (c *guestConfig) readVolumes(g op.Guest, text map[string]string) {
 		}
 		volid := driveVolume(value)
 		storage, name, ok := strings.Cut(volid, ":")
-		if !ok || !storageForm.MatchString(storage) || volumeOwner(name) != g.VMID {
+		if !ok || !storageForm.MatchString(storage) {
+			continue
+		}
+		c.drives[key] = volid
+		if volumeOwner(name) != g.VMID {
 			continue
 		}
 		// A CD drive may hold the disk with the settings for cloud-init, which

@@ -128,12 +128,11 @@ func (r *rig) probe(l *op.Launching, task engine.Task) engine.Finding {
 // effects tells how many guests were destroyed and volumes removed in truth.
 func (r *rig) effects() (guests, volumes int) {
 	for _, e := range r.sim.Effects()[r.before:] {
-		switch e.Kind {
+		switch e.Kind { //nolint:exhaustive // the others are not of a destroy
 		case pvesim.GuestDestroyed:
 			guests++
 		case pvesim.VolumeFreed:
 			volumes++
-		case pvesim.ConfigEmptied, pvesim.GuestStopped, pvesim.GuestStarted:
 		}
 	}
 	return guests, volumes

@@ -148,7 +148,7 @@ func (s *service) startEngine(ctx context.Context) error {
 	var err error
 	s.engine, err = engine.New(ctx, engine.Config{
 		Identity: who, Store: s.metrics.Store(s.Store), Policies: s.book, Host: s.metrics.Host(s.host),
-		Executors: s.metrics.Executors(map[op.Class]engine.Executor{op.GuestDestroy: s.host.GuestDestroy()}),
+		Executors: s.metrics.Executors(s.host.Executors()),
 		Clock:     systemClock{}, Draw: drawClaim, Log: s.opts.Log, Pending: inFlightOf(s.Store, s.queue.runner, s.inFlight),
 		Guard: s.guard(), Lease: s.opts.Config.Store.lease(), OnLead: onLead,
 		Pace: s.opts.Pace, Queue: s.opts.Config.Limits.Queue, Parallel: s.opts.Config.Limits.Parallel,

@@ -56,7 +56,7 @@ func undertakingOf(c op.Class) undertaking {
 	case op.GuestDestroy:
 	case op.RestoreOverwrite:
 		const id = "local:backup/vzdump-qemu-105-2026_11_01-02_00_00.vma.zst"
-		u.doc.Params.Archive = id
+		u.doc.Params.Archive, u.doc.Params.Storage = id, "local-lvm"
 		u.doc.Expect.Archive = &signedop.VolumeExpect{Size: 1 << 30, CTime: &at}
 		u.seen.Archive = &op.VolumeSeen{ID: id, Size: 1 << 30, CTime: at, Content: "backup", VMID: 105}
 	case op.SnapshotRollback, op.SnapshotDelete:
@@ -172,7 +172,6 @@ func TestEachClassLooksAgain(t *testing.T) {
 		{"another node", op.StorageWipe, func(u *undertaking) { u.seen.Node = "pve2" }, "signed for node pve1"},
 
 		{"a template with clones", op.GuestDestroy, func(u *undertaking) { u.seen.Clones = []string{"local-zfs:vm-200-disk-0"} }, "clones: "},
-		{"a replicated guest", op.GuestDestroy, func(u *undertaking) { u.seen.Replicated = true }, "replication: "},
 		{"a protected guest is restored over", op.RestoreOverwrite, func(u *undertaking) { u.seen.Protection = true }, "protection: "},
 		{"a running guest is restored over", op.RestoreOverwrite, func(u *undertaking) { u.seen.Status = "running" }, "status: the guest is running; stop it first"},
 		{"no archive", op.RestoreOverwrite, func(u *undertaking) { u.seen.Archive = nil }, "archive: the host has no local:backup/"},

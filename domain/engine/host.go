@@ -102,6 +102,10 @@ type Task struct {
 	Log []string
 }
 
+// ErrNoExecutor is what Observe gives, wrapped, for a target of its class that
+// this host can't act on as it is configured: as if there were no executor.
+var ErrNoExecutor = errors.New("no executor")
+
 // A DefiniteError proves that the host started nothing for a request and
 // never will.
 type DefiniteError struct{ Err error }

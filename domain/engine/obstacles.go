@@ -57,9 +57,6 @@ func endOfGuest(in op.Intent, seen op.Observed) []string {
 		// A container is destroyed up to the volume that others stand on.
 		why = append(why, fmt.Sprintf("clones: other guests have disks that stand on its own (%s); delete those guests, or move their disks, first", list(seen.Clones)))
 	}
-	if purge := in.Params.Purge != nil && *in.Params.Purge; seen.Replicated && !purge {
-		why = append(why, "replication: a replication job copies the guest; remove the job first, or sign with purge")
-	}
 	return why
 }
 

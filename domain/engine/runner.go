@@ -247,7 +247,11 @@ func (e *Engine) observe(ctx context.Context, c Observe) HostObserved {
 		return HostObserved{NoExecutor: true}
 	}
 	seen, err := x.Observe(ctx, c.Attempt)
-	if err != nil {
+	switch {
+	case errors.Is(err, ErrNoExecutor):
+		e.cfg.Log.Warn("no executor for the target of an op that was claimed", "class", string(c.Attempt.Intent.Class), "err", err)
+		return HostObserved{NoExecutor: true}
+	case err != nil:
 		return HostObserved{Err: err}
 	}
 	if !seen.Found {

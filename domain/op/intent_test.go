@@ -28,7 +28,7 @@ func paramsOf(c op.Class) op.Params {
 	case op.SnapshotRollback, op.SnapshotDelete, op.SnapshotCreate:
 		return op.Params{Snapshot: "before-upgrade"}
 	case op.RestoreOverwrite:
-		return op.Params{Archive: "local:backup/vzdump-qemu-105-2026_11_01-02_00_00.vma.zst"}
+		return op.Params{Archive: "local:backup/vzdump-qemu-105-2026_11_01-02_00_00.vma.zst", Storage: "local-lvm"}
 	case op.BackupCreate:
 		return op.Params{Storage: "backups"}
 	}
@@ -54,8 +54,8 @@ func TestIntentCheckOfEachClass(t *testing.T) {
 		{"a snapshot of a stop", aim(op.GuestStop, func(in *op.Intent) { in.Params.Snapshot = "s1" }), "params.snapshot: class"},
 		{"a restore without an archive", aim(op.RestoreOverwrite, func(in *op.Intent) { in.Params.Archive = "" }), "params.archive: missing"},
 		{"an archive that is a file", aim(op.RestoreOverwrite, func(in *op.Intent) { in.Params.Archive = "/mnt/a.vma" }), "params.archive: "},
-		{"a restore of a VM to a storage", aim(op.RestoreOverwrite, func(in *op.Intent) { in.Params.Storage, in.Params.Unique = "fast", &yes }), ""},
-		{"a restore of a container to nowhere", aim(op.RestoreOverwrite, func(in *op.Intent) { in.Target.Guest.Type = op.LXC }), "params.storage: missing"},
+		{"a restore with an identity of its own", aim(op.RestoreOverwrite, func(in *op.Intent) { in.Params.Unique = &yes }), ""},
+		{"a restore to nowhere", aim(op.RestoreOverwrite, func(in *op.Intent) { in.Params.Storage = "" }), "params.storage: missing"},
 		{"a storage that is a path", aim(op.BackupCreate, func(in *op.Intent) { in.Params.Storage = "a/b" }), "params.storage: "},
 		{"a backup to nowhere", aim(op.BackupCreate, func(in *op.Intent) { in.Params.Storage = "" }), "params.storage: missing"},
 		{"a shutdown in a minute", aim(op.GuestShutdown, func(in *op.Intent) { in.Params.Timeout = &minute }), ""},
@@ -99,7 +99,7 @@ func TestClonesShareNothing(t *testing.T) {
 	}
 	var walk func(path string, a, b reflect.Value)
 	walk = func(path string, a, b reflect.Value) {
-		switch a.Kind() { //nolint:exhaustive // the others hold nothing that could be shared
+		switch a.Kind() {
 		case reflect.Struct:
 			for i := range a.NumField() {
 				walk(path+"."+a.Type().Field(i).Name, a.Field(i), b.Field(i))

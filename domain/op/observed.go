@@ -27,9 +27,6 @@ type Observed struct {
 	Uptime int64 `json:"uptime,omitzero"`
 	// Clones are volumes of other guests that stand on the guest's own.
 	Clones []string `json:"clones,omitempty"`
-	// Replicated: a replication job copies the guest, which keeps it from being
-	// destroyed.
-	Replicated bool `json:"replicated,omitzero"`
 
 	// What else an op of some classes is about; nil if that was not found.
 	Snapshot *SnapshotSeen `json:"snapshot,omitempty"`

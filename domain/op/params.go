@@ -80,9 +80,10 @@ func (p Params) check(c Class, t Target) error {
 		{"purge", p.Purge != nil, c == GuestDestroy, false},
 		{"snapshot", p.Snapshot != "", c.onSnapshot(), true},
 		{"archive", p.Archive != "", c == RestoreOverwrite, true},
-		// A container's volumes would else go to the storage called local,
-		// wherever they were (pve-container API2/LXC.pm#create_vm).
-		{"storage", p.Storage != "", c == RestoreOverwrite || c == BackupCreate, c == BackupCreate || t.Guest != nil && t.Guest.Type == LXC},
+		// Where a restore puts volumes is for the signers to say: a container's
+		// would else go to the storage called local, wherever they were
+		// (pve-container API2/LXC.pm#create_vm).
+		{"storage", p.Storage != "", c == RestoreOverwrite || c == BackupCreate, true},
 		{"unique", p.Unique != nil, c == RestoreOverwrite, false},
 		{"timeout", p.Timeout != nil, c == GuestShutdown || c == GuestReboot, false},
 		{"cleanup_disks", p.CleanupDisks != nil, c == StorageWipe && t.Disk == "", false},

@@ -188,7 +188,7 @@ func rollback(d *signedop.Document) {
 }
 
 func restore(d *signedop.Document) {
-	d.Class, d.Params = op.RestoreOverwrite, op.Params{Archive: "local:backup/vzdump-qemu-105-2026_11_01-02_00_00.vma.zst"}
+	d.Class, d.Params = op.RestoreOverwrite, op.Params{Archive: "local:backup/vzdump-qemu-105-2026_11_01-02_00_00.vma.zst", Storage: "local-lvm"}
 	d.Expect.Archive = &signedop.VolumeExpect{Size: 1 << 30, CTime: ctime(1751328100)}
 }
 
