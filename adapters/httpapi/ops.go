@@ -51,8 +51,11 @@ type Op struct {
 
 // A Target is what an op acts on.
 type Target struct {
-	Node  string     `json:"node"`
-	Guest *guestBody `json:"guest,omitempty"`
+	Node   string     `json:"node"`
+	Guest  *guestBody `json:"guest,omitempty"`
+	Volume string     `json:"volume,omitempty"`
+	Pool   *poolBody  `json:"pool,omitempty"`
+	Disk   string     `json:"disk,omitempty"`
 }
 
 // An Event is one event of an op's stream.
@@ -103,7 +106,10 @@ func (a *API) asOf(lag projections.Lag) string {
 }
 
 func viewOf(t op.Target) Target {
-	v := Target{Node: t.Node}
+	v := Target{Node: t.Node, Volume: t.Volume, Disk: t.Disk}
+	if t.Pool != nil {
+		v.Pool = &poolBody{Kind: string(t.Pool.Kind), Name: t.Pool.Name, VolumeGroup: t.Pool.VolumeGroup}
+	}
 	if t.Guest != nil {
 		v.Guest = &guestBody{Type: string(t.Guest.Type), VMID: t.Guest.VMID}
 	}

@@ -35,8 +35,11 @@ type intentBody struct {
 }
 
 type targetBody struct {
-	Node  string     `json:"node" maxLength:"63" example:"pve1" doc:"For guests a hint: they migrate, and the op follows them."`
-	Guest *guestBody `json:"guest,omitempty"`
+	Node   string     `json:"node" maxLength:"63" example:"pve1" doc:"For guests a hint: they migrate, and the op follows them. For all else it binds."`
+	Guest  *guestBody `json:"guest,omitempty" doc:"Of classes that act on a guest."`
+	Volume string     `json:"volume,omitempty" maxLength:"255" example:"local-lvm:vm-105-disk-1" doc:"volume-delete, backup-delete: the id of the volume or backup."`
+	Pool   *poolBody  `json:"pool,omitempty" doc:"storage-wipe: the pool that is taken down."`
+	Disk   string     `json:"disk,omitempty" maxLength:"64" example:"/dev/sdb" doc:"storage-wipe: the disk that is wiped."`
 }
 
 type guestBody struct {
@@ -44,18 +47,39 @@ type guestBody struct {
 	VMID int    `json:"vmid" minimum:"100" maximum:"999999999"`
 }
 
+type poolBody struct {
+	Kind        string `json:"kind" enum:"zfs,lvm,lvmthin,directory"`
+	Name        string `json:"name" maxLength:"100"`
+	VolumeGroup string `json:"volume_group,omitempty" maxLength:"100" doc:"Of a thin pool: the volume group that it is in."`
+}
+
 type paramsBody struct {
 	Purge *bool `json:"purge,omitempty" doc:"guest-destroy: remove the guest from backup and replication jobs and from HA too."`
 	Force *bool `json:"force,omitempty" doc:"guest-destroy of a container: stop it first."`
+
+	Snapshot string `json:"snapshot,omitempty" maxLength:"40" doc:"snapshot-rollback, snapshot-delete, snapshot-create: the snapshot's name."`
+	Archive  string `json:"archive,omitempty" maxLength:"255" doc:"restore-overwrite: the volume id of the backup."`
+	Storage  string `json:"storage,omitempty" maxLength:"100" doc:"restore-overwrite: where the volumes go; backup-create: where the backup goes."`
+	Unique   *bool  `json:"unique,omitempty" doc:"restore-overwrite: give the guest an identity and MAC addresses of its own."`
+	Timeout  *int   `json:"timeout,omitempty" minimum:"1" maximum:"86400" doc:"guest-shutdown, guest-reboot: seconds that the guest is given."`
+
+	CleanupDisks  *bool `json:"cleanup_disks,omitempty" doc:"storage-wipe of a pool: wipe the disks that it was on, too."`
+	CleanupConfig *bool `json:"cleanup_config,omitempty" doc:"storage-wipe of a pool: remove the storages defined on it, too."`
 }
 
 func (b intentBody) intent() op.Intent {
-	i := op.Intent{Class: op.Class(b.Class), Target: op.Target{Node: b.Target.Node}}
+	i := op.Intent{Class: op.Class(b.Class), Target: op.Target{Node: b.Target.Node, Volume: b.Target.Volume, Disk: b.Target.Disk}}
 	if g := b.Target.Guest; g != nil {
 		i.Target.Guest = &op.Guest{Type: op.GuestType(g.Type), VMID: g.VMID}
 	}
+	if p := b.Target.Pool; p != nil {
+		i.Target.Pool = &op.Pool{Kind: op.PoolKind(p.Kind), Name: p.Name, VolumeGroup: p.VolumeGroup}
+	}
 	if p := b.Params; p != nil {
-		i.Params = op.Params{Purge: p.Purge, Force: p.Force}
+		i.Params = op.Params{
+			Purge: p.Purge, Force: p.Force, Snapshot: p.Snapshot, Archive: p.Archive, Storage: p.Storage, Unique: p.Unique,
+			Timeout: p.Timeout, CleanupDisks: p.CleanupDisks, CleanupConfig: p.CleanupConfig,
+		}
 	}
 	return i
 }

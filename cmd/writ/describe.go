@@ -16,8 +16,9 @@ import (
 // and nothing invisible.
 func describe(w io.Writer, d signedop.Document, now time.Time) {
 	fmt.Fprintf(w, "  %s\n", headline(d))
-	if d.Class == op.GuestDestroy {
-		describeLoss(w, d)
+	fmt.Fprint(w, "\n  Lost for good:\n")
+	for _, loss := range losses(d) {
+		fmt.Fprintf(w, "    - %s\n", loss)
 	}
 	describeExpectations(w, d.Expect)
 	fmt.Fprintln(w)
@@ -45,10 +46,16 @@ func (a *app) showOrder(title string, d signedop.Document, obstacle []string) {
 // headline is the order in one line.
 func headline(d signedop.Document) string {
 	what := map[op.Class]string{
-		op.GuestDestroy:  "DESTROY",
-		op.GuestStop:     "STOP (as by pulling the plug)",
-		op.GuestShutdown: "SHUT DOWN",
-		op.GuestReboot:   "REBOOT",
+		op.GuestDestroy:     "DESTROY",
+		op.RestoreOverwrite: "RESTORE A BACKUP OVER",
+		op.SnapshotRollback: "ROLL BACK to snapshot " + d.Params.Snapshot + ":",
+		op.SnapshotDelete:   "DELETE SNAPSHOT " + d.Params.Snapshot + " of",
+		op.VolumeDelete:     "DELETE",
+		op.BackupDelete:     "DELETE BACKUP",
+		op.StorageWipe:      "WIPE",
+		op.GuestStop:        "STOP (as by pulling the plug)",
+		op.GuestShutdown:    "SHUT DOWN",
+		op.GuestReboot:      "REBOOT",
 	}[d.Class]
 	if what == "" {
 		what = string(d.Class) + ":"
@@ -70,20 +77,64 @@ func guestWords(t op.Target, name string) string {
 	return fmt.Sprintf("%s %d %q (node %s)", kind, t.Guest.VMID, name, t.Node)
 }
 
-func describeLoss(w io.Writer, d signedop.Document) {
-	fmt.Fprint(w, "\n  Lost for good:\n    - its configuration and snapshots\n")
+// losses are what nothing brings back once the op has run.
+func losses(d signedop.Document) []string {
+	switch d.Class {
+	case op.GuestDestroy:
+		return lossOfGuest(d)
+	case op.RestoreOverwrite:
+		return append(lossOfGuest(d), fmt.Sprintf("all of this even if the restore of %s fails half-way", d.Params.Archive))
+	case op.SnapshotRollback:
+		return []string{
+			fmt.Sprintf("everything written to its disks, and every change of its configuration, since snapshot %s", d.Params.Snapshot),
+			"whatever it is doing: a running guest is stopped first, as by pulling the plug",
+		}
+	case op.SnapshotDelete:
+		return []string{fmt.Sprintf("the way back to snapshot %s", d.Params.Snapshot)}
+	case op.VolumeDelete:
+		return []string{"volume " + d.Target.Volume + " with all that is on it; the host does not ask whether something uses it"}
+	case op.BackupDelete:
+		return []string{"backup " + d.Target.Volume + ", with its notes and log"}
+	case op.StorageWipe:
+		return lossOfStorage(d)
+	case op.GuestStop:
+		return []string{"whatever it is doing, and what it has not written to its disks yet"}
+	case op.GuestShutdown, op.GuestReboot:
+		return []string{"whatever it is doing"}
+	case op.GuestStart, op.SnapshotCreate, op.BackupCreate:
+	}
+	return []string{"nothing"}
+}
+
+func lossOfGuest(d signedop.Document) []string {
+	lost := []string{"its configuration and snapshots"}
 	for _, v := range d.Expect.Volumes {
-		fmt.Fprintf(w, "    - volume %s\n", v)
+		lost = append(lost, "volume "+v)
 	}
 	if len(d.Expect.Volumes) == 0 {
-		fmt.Fprint(w, "    - no volume: the guest is expected to have none\n")
+		lost = append(lost, "no volume: the guest is expected to have none")
 	}
 	if isTrue(d.Params.Purge) {
-		fmt.Fprint(w, "    - its places in backup jobs, replication and HA (purge)\n")
+		lost = append(lost, "its places in backup jobs, replication and HA (purge)")
 	}
 	if isTrue(d.Params.Force) {
-		fmt.Fprint(w, "    - whatever it is doing: a running container is stopped first (force)\n")
+		lost = append(lost, "whatever it is doing: a running container is stopped first (force)")
 	}
+	return lost
+}
+
+func lossOfStorage(d signedop.Document) []string {
+	if d.Target.Disk != "" {
+		return []string{"everything on " + d.Target.Disk}
+	}
+	lost := []string{"everything on " + d.Target.Pool.String()}
+	if isTrue(d.Params.CleanupDisks) {
+		lost = append(lost, "what else is on the disks that it lies on: they are wiped (cleanup_disks)")
+	}
+	if isTrue(d.Params.CleanupConfig) {
+		lost = append(lost, "the storages defined on it (cleanup_config)")
+	}
+	return lost
 }
 
 // describeExpectations lists what binds the order to one machine.
@@ -105,6 +156,37 @@ func describeExpectations(w io.Writer, x signedop.Expect) {
 	}
 	row("MAC addresses", listOrNone(x.MACs))
 	row("volumes", listOrNone(x.Volumes))
+	describeSubject(row, x)
+	row("plan", x.Plan)
+}
+
+// describeSubject lists what binds the order to one snapshot, archive, volume,
+// pool or disk.
+func describeSubject(row func(name, value string), x signedop.Expect) {
+	at := func(seconds int64) string { return time.Unix(seconds, 0).UTC().Format(time.DateTime) + " UTC" }
+	volume := func(name string, v *signedop.VolumeExpect) {
+		if v == nil {
+			return
+		}
+		row(name+" size", fmt.Sprintf("%d bytes", v.Size))
+		if v.CTime != nil {
+			row(name+" time", at(*v.CTime))
+		}
+	}
+	if x.Snapshot != nil {
+		row("snapshot of", at(x.Snapshot.Time))
+	}
+	volume("archive", x.Archive)
+	volume("volume", x.Volume)
+	if x.Pool != nil {
+		row("pool size", fmt.Sprintf("%d bytes", x.Pool.Size))
+		row("pool on", listOrNone(x.Pool.Members))
+	}
+	if x.Disk != nil {
+		row("disk serial", x.Disk.Serial)
+		row("disk WWN", x.Disk.WWN)
+		row("disk size", fmt.Sprintf("%d bytes", x.Disk.Size))
+	}
 }
 
 // listOrNone is empty for a list that is not given.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -9,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"writ/adapters/proxmox"
+	"writ/domain/engine"
 	"writ/domain/op"
 	"writ/domain/signedop"
 )
@@ -65,7 +67,7 @@ func (f hostFlags) open() (*proxmox.Host, error) {
 	}, nil)
 }
 
-// fillFromHost reads the guest and puts into the document where it is and what
+// fillFromHost reads the target and puts into the document where it is and what
 // it looks like. It also gives what would keep the order from running as
 // things stand.
 func (a *app) fillFromHost(ctx context.Context, f signFlags, d *signedop.Document) ([]string, error) {
@@ -74,31 +76,54 @@ func (a *app) fillFromHost(ctx context.Context, f signFlags, d *signedop.Documen
 		return nil, err
 	}
 	defer host.Close()
-	vmid, flag := d.Target.Guest.VMID, "--"+string(d.Target.Guest.Type)
-	found, ok, err := host.FindGuest(ctx, vmid)
-	switch {
-	case err != nil:
-		return nil, err
-	case !ok:
-		return nil, fmt.Errorf("%s %d: the host has no such guest, or the token may not see it (it needs VM.Audit on /vms/%d)", flag, vmid, vmid)
-	case found.Guest.Type != d.Target.Guest.Type:
-		return nil, usagef("%s %d: the host has a guest of type %s under this VMID: use --%s if it is the one you mean", flag, vmid, found.Guest.Type, found.Guest.Type)
-	case f.node != "" && f.node != found.Node:
-		return nil, fmt.Errorf("--node %s: the guest is on %s: leave --node out, or look again", f.node, found.Node)
+	if d.Target.Guest != nil {
+		if d.Target.Node, err = whereIs(ctx, host, *d.Target.Guest, f.what.node); err != nil {
+			return nil, err
+		}
 	}
-	seen, err := host.ReadGuest(ctx, found)
+	if err := d.Intent().Check(); err != nil {
+		return nil, a.signHint(f, &signedop.MalformedError{Field: field(err), Why: why(err)})
+	}
+	x := host.Executors()[d.Class]
+	if x == nil {
+		return nil, fmt.Errorf("class %s: nothing here carries it out", d.Class)
+	}
+	seen, err := x.Observe(ctx, engine.Attempt{Intent: d.Intent()})
 	switch {
+	case errors.Is(err, engine.ErrNoExecutor):
+		return nil, fmt.Errorf("%w. To sign it all the same leave --config and --url out, and say what to expect by flags", err)
 	case err != nil:
 		return nil, err
+	case !seen.Found && d.Target.Guest != nil:
+		return nil, fmt.Errorf("%s %d: the guest went away while it was read", d.Target.Guest.Type, d.Target.Guest.VMID)
 	case !seen.Found:
-		return nil, fmt.Errorf("%s %d: the guest went away while it was read", flag, vmid)
+		return nil, fmt.Errorf("the host has no %s", d.Target)
 	case seen.Template:
-		fmt.Fprintf(a.err, "Note: %s %d is a template.\n", strings.TrimPrefix(flag, "--"), vmid)
+		fmt.Fprintf(a.err, "Note: %s %d is a template.\n", seen.Type, seen.VMID)
 	}
 	d.Target.Node = seen.Node
 	d.Expect = expectOf(seen, f.strict)
-	if d.Class != op.GuestDestroy {
-		return nil, nil
-	}
-	return obstacles(*d, seen), nil
+	return engine.Unmet(d.Intent(), d.Expect, seen), nil
 }
+
+// whereIs finds the node that a guest is on.
+func whereIs(ctx context.Context, host *proxmox.Host, g op.Guest, node string) (string, error) {
+	flag := "--" + string(g.Type)
+	found, ok, err := host.FindGuest(ctx, g.VMID)
+	switch {
+	case err != nil:
+		return "", err
+	case !ok:
+		return "", fmt.Errorf("%s %d: the host has no such guest, or the token may not see it (it needs VM.Audit on /vms/%d)", flag, g.VMID, g.VMID)
+	case found.Guest.Type != g.Type:
+		return "", usagef("%s %d: the host has a guest of type %s under this VMID: use --%s if it is the one you mean", flag, g.VMID, found.Guest.Type, found.Guest.Type)
+	case node != "" && node != found.Node:
+		return "", fmt.Errorf("--node %s: the guest is on %s: leave --node out, or look again", node, found.Node)
+	}
+	return found.Node, nil
+}
+
+// field and why take apart an error that begins with the name of a field.
+func field(err error) string { name, _, _ := strings.Cut(err.Error(), ": "); return name }
+
+func why(err error) string { _, text, _ := strings.Cut(err.Error(), ": "); return text }

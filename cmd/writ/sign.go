@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -13,13 +15,11 @@ import (
 )
 
 type signFlags struct {
-	class, node, audience, role, requestedBy, reason string
-	qemu, lxc                                        int
-	purge, force                                     bool
-	purgeGiven, forceGiven                           bool
-	nonce                                            string
-	out, pae                                         string
-	unsigned, yes, strict                            bool
+	what                                opFlags
+	audience, role, requestedBy, reason string
+	nonce                               string
+	out, pae                            string
+	unsigned, yes, strict               bool
 
 	validity validityFlags
 
@@ -43,11 +43,12 @@ type signResult struct {
 	Obstacles  []string        `json:"obstacles,omitempty"`
 }
 
-const signLong = `Makes a writ: a signed order to do one thing to one guest, once. It is a file;
-nothing happens until somebody submits it, and whoever holds it can.
+const signLong = `Makes a writ: a signed order to do one thing to one guest, volume, pool or disk,
+once. It is a file; nothing happens until somebody submits it, and whoever holds it
+can.
 
-A VMID is reused within seconds after its guest is gone, so the order also says
-what the guest looks like. With --config, or --url and a token, that is read from
+A VMID is reused within seconds after its guest is gone, and so are the names of
+volumes, snapshots and devices, so the order also says what they look like. With --config, or --url and a token, that is read from
 the host. Offline, give what you know by the --expect-... flags.
 
 To sign elsewhere, such as with a key on a FIDO token or on another machine:
@@ -59,17 +60,18 @@ To sign elsewhere, such as with a key on a FIDO token or on another machine:
 func newSignCmd(a *app) *cobra.Command {
 	var f signFlags
 	cmd := &cobra.Command{
-		Use:   "sign --qemu VMID|--lxc VMID --reason TEXT --key FILE",
-		Short: "Sign an order for one destructive operation on one guest",
+		Use:   "sign [--class CLASS] --qemu VMID|--lxc VMID|--volume ID|--pool KIND/NAME|--disk DEVICE --reason TEXT --key FILE",
+		Short: "Sign an order for one destructive operation",
 		Long:  signLong,
 		Example: `  writ sign --audience lab/3f9c2ab41d6e4a70 --config writ.yaml --qemu 105 --requested-by alice \
       --reason "OPS-123: retire web-3" --key ~/.ssh/writ_bob
+  writ sign --audience lab/3f9c2ab41d6e4a70 --config writ.yaml --class snapshot-rollback --qemu 105 \
+      --snapshot before-upgrade --requested-by alice --reason "OPS-124: undo" --key ~/.ssh/writ_bob
   writ sign --audience lab/3f9c2ab41d6e4a70 --node pve1 --qemu 105 --requested-by alice \
       --expect-name web-3 --expect-smbios-uuid 5c6f2d3e-6b1a-4f5e-9d57-1f0c8d9a7b42 \
       --expect-volume local-lvm:vm-105-disk-0 --reason "OPS-123" --agent-key SHA256:...`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			f.purgeGiven, f.forceGiven = cmd.Flags().Changed("purge"), cmd.Flags().Changed("force")
 			if err := f.check(cmd); err != nil {
 				return err
 			}
@@ -82,12 +84,7 @@ func newSignCmd(a *app) *cobra.Command {
 
 func (f *signFlags) register(cmd *cobra.Command) {
 	fl := cmd.Flags()
-	fl.StringVar(&f.class, "class", string(op.GuestDestroy), "what to do")
-	fl.IntVar(&f.qemu, "qemu", 0, "VMID of the virtual machine")
-	fl.IntVar(&f.lxc, "lxc", 0, "VMID of the container")
-	fl.StringVar(&f.node, "node", "", "the node it is on (read from the host if not given; a hint, guests migrate)")
-	fl.BoolVar(&f.purge, "purge", false, "also remove it from backup jobs, replication and HA")
-	fl.BoolVar(&f.force, "force", false, "stop a running container first (lxc only)")
+	f.what.register(cmd, op.GuestDestroy)
 	fl.StringVar(&f.audience, "audience", "", "who may carry it out: agent/ledger, as writ init printed it (required)")
 	fl.StringVar(&f.role, "role", "operator", "the role in which you sign, as named in the policy")
 	fl.StringVar(&f.requestedBy, "requested-by", "", "the person who asked for it (required)")
@@ -112,14 +109,15 @@ func (f *signFlags) check(cmd *cobra.Command) error {
 	if expected := given(cmd, expectFlagNames()...); len(expected) > 0 && f.host.given() {
 		return usagef("%s: what is expected is read from the host; leave it out, or sign offline without --config and --url", expected[0])
 	}
+	if _, err := f.what.intent(); err != nil {
+		return err
+	}
 	switch {
-	case (f.qemu != 0) == (f.lxc != 0):
-		return usagef("which guest? Give --qemu VMID or --lxc VMID, one of them")
 	case f.requestedBy == "":
 		return usagef("--requested-by is required: the person who asked for it, as named in the policy")
 	case f.reason == "":
 		return usagef("--reason is required: people and auditors will read it")
-	case !f.host.given() && f.node == "":
+	case !f.host.given() && f.what.node == "":
 		return usagef("--node is required when the host is not read; or give --config, or --url and a token")
 	case !f.host.given() && f.strict:
 		return usagef("--strict is about what is read from the host: give --config, or --url and a token")
@@ -142,7 +140,7 @@ func (a *app) sign(ctx context.Context, f signFlags) error {
 	if f.host.given() {
 		obstacle, err = a.fillFromHost(ctx, f, &d)
 	} else {
-		d.Expect, err = f.expect.expect()
+		d.Expect, err = f.expect.expect(d.Intent())
 	}
 	if err != nil {
 		return err
@@ -152,7 +150,7 @@ func (a *app) sign(ctx context.Context, f signFlags) error {
 	}
 	out := f.out
 	if out == "" {
-		out = fmt.Sprintf("%s-%d-%s.writ", d.Class, d.Target.Guest.VMID, string(d.Nonce)[:8])
+		out = fmt.Sprintf("%s-%s-%s.writ", d.Class, fileWord(d.Target), string(d.Nonce)[:8])
 	}
 	for _, path := range []string{out, f.pae} {
 		if path == "" {
@@ -176,6 +174,18 @@ func (a *app) sign(ctx context.Context, f signFlags) error {
 		return err
 	}
 	return a.finishSign(f, d, raw, out, obstacle)
+}
+
+// fileWord is what a target is called in the name of a file.
+func fileWord(t op.Target) string {
+	switch {
+	case t.Guest != nil:
+		return strconv.Itoa(t.Guest.VMID)
+	case t.Pool != nil:
+		return t.Pool.Name
+	}
+	name := t.Volume + t.Disk // one of them
+	return name[strings.LastIndexAny(name, ":/")+1:]
 }
 
 func (a *app) seal(ctx context.Context, d signedop.Document, f signFlags) ([]byte, error) {

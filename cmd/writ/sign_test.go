@@ -63,29 +63,6 @@ func TestExpectationsOfWhatTheHostShows(t *testing.T) {
 	}
 }
 
-func TestObstaclesAreWhatTheServiceWouldRefuse(t *testing.T) {
-	yes := true
-	d := testDocument()
-	forced := d
-	forced.Params.Force = &yes
-	cases := []struct {
-		name string
-		d    signedop.Document
-		seen op.Observed
-		want int
-	}{
-		{"stopped", d, op.Observed{Status: "stopped"}, 0},
-		{"running", d, op.Observed{Status: "running"}, 1},
-		{"running, to be stopped", forced, op.Observed{Status: "running"}, 0},
-		{"protected, locked and in HA", d, op.Observed{Status: "stopped", Protection: true, Lock: "backup", HAManaged: true}, 3},
-	}
-	for _, c := range cases {
-		if got := obstacles(c.d, c.seen); len(got) != c.want {
-			t.Errorf("%s: got %q, want %d of them", c.name, got, c.want)
-		}
-	}
-}
-
 func TestAnOrderInPlainWords(t *testing.T) {
 	yes, ctime := true, int64(1795426571)
 	now := time.Date(2026, 11, 23, 9, 30, 0, 0, time.UTC)

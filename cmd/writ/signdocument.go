@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -13,23 +14,19 @@ import (
 	"writ/domain/signedop"
 )
 
-// document makes all of the document but what is expected of the guest.
+// document makes all of the document but what is expected of the target.
 func (f signFlags) document(now time.Time) (signedop.Document, error) {
+	in, err := f.what.intent()
+	switch {
+	case err != nil:
+		return signedop.Document{}, err
+	case in.Class.Benign():
+		return signedop.Document{}, usagef("--class %s: it is benign and is not ordered by a writ: writ submit --class %s", in.Class, in.Class)
+	}
 	d := signedop.Document{
-		Version: signedop.Version, Audience: f.audience, Class: op.Class(f.class), Role: f.role,
+		Version: signedop.Version, Audience: f.audience, Class: in.Class, Target: in.Target, Params: in.Params, Role: f.role,
 		RequestedBy: f.requestedBy, Reason: f.reason,
-		Target: op.Target{Node: f.node, Guest: &op.Guest{Type: op.QEMU, VMID: f.qemu}},
 	}
-	if f.lxc != 0 {
-		d.Target.Guest = &op.Guest{Type: op.LXC, VMID: f.lxc}
-	}
-	if f.purgeGiven {
-		d.Params.Purge = &f.purge
-	}
-	if f.forceGiven {
-		d.Params.Force = &f.force
-	}
-	var err error
 	if d.NotBefore, d.ExpiresAt, err = f.validity.times(now); err != nil {
 		return signedop.Document{}, err
 	}
@@ -105,12 +102,20 @@ func (a *app) signHint(f signFlags, err error) error {
 		"expect.name":        "--expect-name HOSTNAME",
 		"expect.macs":        "--expect-mac ADDRESS for each, or --no-macs",
 		"expect.digest":      "--expect-digest SHA1 or --expect-writ-id ID",
+		"expect.snapshot":    "--expect-snapshot-time SECONDS",
+		"expect.archive":     "--expect-size BYTES and, where its storage has it, --expect-volume-ctime SECONDS",
+		"expect.volume":      "--expect-size BYTES and, where its storage has it, --expect-volume-ctime SECONDS",
+		"expect.pool":        "--expect-size BYTES and --expect-member DEVICE for each",
+		"expect.disk":        "--expect-size BYTES and --expect-serial or --expect-wwn",
+		"params.snapshot":    "--snapshot NAME",
+		"params.archive":     "--archive VOLUME-ID",
+		"params.storage":     "--storage NAME",
 		"audience":           "--audience AGENT/LEDGER",
 		"requested_by":       "--requested-by",
 		"role":               "--role",
 	}
 	hint, ok := hints[bad.Field]
-	if !ok || f.host.given() && bad.Field[0] == 'e' {
+	if !ok || f.host.given() && strings.HasPrefix(bad.Field, "expect.") {
 		return fmt.Errorf("this can't be ordered: %w", err)
 	}
 	return fmt.Errorf("this can't be ordered: %w (give %s)", err, hint)

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 
@@ -18,6 +17,10 @@ type expectFlags struct {
 	ctime                                             int64
 	macs, volumes                                     []string
 	noMACs, noVolumes                                 bool
+
+	snapshotTime, size, volumeCTime int64
+	members                         []string
+	serial, wwn                     string
 }
 
 // expectFlagNames are all flags that register adds.
@@ -25,6 +28,7 @@ func expectFlagNames() []string {
 	return []string{
 		"expect-name", "expect-smbios-uuid", "expect-vmgenid", "expect-digest", "expect-writ-id", "expect-status",
 		"expect-ctime", "expect-mac", "no-macs", "expect-volume", "no-volumes",
+		"expect-snapshot-time", "expect-size", "expect-volume-ctime", "expect-member", "expect-serial", "expect-wwn",
 	}
 }
 
@@ -41,11 +45,17 @@ func (f *expectFlags) register(cmd *cobra.Command) {
 	fl.BoolVar(&f.noMACs, "no-macs", false, "offline: it has no network interface")
 	fl.StringArrayVar(&f.volumes, "expect-volume", nil, "offline: a volume id such as local-lvm:vm-105-disk-0; repeat for each")
 	fl.BoolVar(&f.noVolumes, "no-volumes", false, "offline: it has no volume")
+	fl.Int64Var(&f.snapshotTime, "expect-snapshot-time", 0, "offline: when the snapshot was made, UNIX seconds")
+	fl.Int64Var(&f.size, "expect-size", -1, "offline: size of the archive, volume, pool or disk, in bytes")
+	fl.Int64Var(&f.volumeCTime, "expect-volume-ctime", 0, "offline: time of the archive or volume, UNIX seconds (required where its storage has one)")
+	fl.StringArrayVar(&f.members, "expect-member", nil, "offline: a device of the pool, such as /dev/sdb; repeat for each")
+	fl.StringVar(&f.serial, "expect-serial", "", "offline: serial number of the disk")
+	fl.StringVar(&f.wwn, "expect-wwn", "", "offline: world wide name of the disk")
 }
 
 // expect makes the expectations of the flags. Whether they suffice for the
 // class is the document's own check.
-func (f expectFlags) expect() (signedop.Expect, error) {
+func (f expectFlags) expect(in op.Intent) (signedop.Expect, error) {
 	switch {
 	case f.noVolumes && len(f.volumes) > 0:
 		return signedop.Expect{}, usagef("--no-volumes and --expect-volume exclude each other")
@@ -70,14 +80,69 @@ func (f expectFlags) expect() (signedop.Expect, error) {
 	if f.noMACs {
 		x.MACs = []string{}
 	}
+	f.subject(in, &x)
 	return x, nil
 }
 
-// expectOf makes the expectations of a guest as the host shows it: what tells
-// it from the next one under its VMID, and of a container, which has no
-// identity of its own, whatever helps. Strict adds what changes more easily,
-// so that any change to the guest voids the order.
+// subject adds what is expected of what the op is about beside a guest, or
+// instead of one.
+func (f expectFlags) subject(in op.Intent, x *signedop.Expect) {
+	if f.snapshotTime != 0 {
+		x.Snapshot = &signedop.SnapshotExpect{Time: f.snapshotTime}
+	}
+	if f.size < 0 {
+		return
+	}
+	volume := &signedop.VolumeExpect{Size: f.size}
+	if f.volumeCTime != 0 {
+		volume.CTime = &f.volumeCTime
+	}
+	switch {
+	case in.Params.Archive != "":
+		x.Archive = volume
+	case in.Target.Volume != "":
+		x.Volume = volume
+	case in.Target.Pool != nil:
+		x.Pool = &signedop.PoolExpect{Size: f.size, Members: slices.Sorted(slices.Values(f.members))}
+	case in.Target.Disk != "":
+		x.Disk = &signedop.DiskExpect{Serial: f.serial, WWN: f.wwn, Size: f.size}
+	}
+}
+
+// expectOf makes the expectations of an op from what the host shows: what tells
+// its guest from the next one under the VMID, and of a container, which has no
+// identity of its own, whatever helps; then what else the op is about. Strict
+// adds what changes more easily, so that any change to the guest voids the order.
 func expectOf(seen op.Observed, strict bool) signedop.Expect {
+	var x signedop.Expect
+	if seen.VMID != 0 {
+		x = expectGuest(seen, strict)
+	}
+	if s := seen.Snapshot; s != nil {
+		x.Snapshot = &signedop.SnapshotExpect{Time: s.Time}
+	}
+	x.Archive, x.Volume = expectVolume(seen.Archive), expectVolume(seen.Volume)
+	if p := seen.Pool; p != nil {
+		x.Pool = &signedop.PoolExpect{Size: p.Size, Members: p.Members}
+	}
+	if d := seen.Disk; d != nil {
+		x.Disk = &signedop.DiskExpect{Serial: d.Serial, WWN: d.WWN, Size: d.Size}
+	}
+	return x
+}
+
+func expectVolume(v *op.VolumeSeen) *signedop.VolumeExpect {
+	if v == nil {
+		return nil
+	}
+	x := &signedop.VolumeExpect{Size: v.Size}
+	if v.CTime != 0 {
+		x.CTime = &v.CTime
+	}
+	return x
+}
+
+func expectGuest(seen op.Observed, strict bool) signedop.Expect {
 	x := signedop.Expect{Name: seen.Name, Volumes: notNil(seen.Volumes), WritID: seen.WritID}
 	if seen.Type == op.QEMU {
 		x.SMBIOSUUID, x.VMGenID = seen.SMBIOSUUID, seen.VMGenID
@@ -102,23 +167,4 @@ func notNil(items []string) []string {
 		return []string{}
 	}
 	return slices.Clone(items)
-}
-
-// obstacles are what the host shows that would keep a destroy from running,
-// for the signer to know beforehand.
-func obstacles(d signedop.Document, seen op.Observed) []string {
-	var why []string
-	if seen.Protection {
-		why = append(why, "it is protected: the order will be refused until somebody takes the protection away")
-	}
-	if seen.Lock != "" {
-		why = append(why, fmt.Sprintf("it is locked (%s): the order will be refused until the lock is gone", seen.Lock))
-	}
-	if seen.Status == "running" && !isTrue(d.Params.Force) {
-		why = append(why, "it is running: the order will be refused until it is stopped")
-	}
-	if seen.HAManaged {
-		why = append(why, "it is managed by HA: the order will be refused until it is taken out of HA")
-	}
-	return why
 }

@@ -27,6 +27,7 @@ const (
 
 type submitFlags struct {
 	client clientFlags
+	what   opFlags
 	intent string
 	wait   time.Duration
 	retry  time.Duration
@@ -35,12 +36,17 @@ type submitFlags struct {
 func newSubmitCmd(a *app) *cobra.Command {
 	var f submitFlags
 	cmd := &cobra.Command{
-		Use:   "submit FILE.writ",
-		Short: "Deliver a writ to the service",
+		Use:   "submit FILE.writ | --class CLASS --qemu VMID|--lxc VMID",
+		Short: "Deliver a writ to the service, or ask for a benign op",
 		Long: `Delivers a writ, exactly the bytes of the file. The same writ may be delivered as
 often as you like: it takes effect at most once. It is sent once, unless --retry lets
 it be sent again while the service can't be reached or asks for patience, which is
 safe for that reason.
+
+A benign op (guest-start, snapshot-create, backup-create) takes nothing away and is
+asked for without a writ, where a rule of the policy lets the caller's token do that.
+It has no nonce that could tell a second delivery from the first: asked for twice it is
+done twice, so it is never sent again by itself.
 
 Exit codes:
   0  it has taken effect, now or before
@@ -53,10 +59,34 @@ Exit codes:
   7  the host refused, or its task failed; the effect is shown
   8  undecided: the service or the host can't be reached, or the queue is full;
      deliver the same writ again`,
-		Args: oneArg("the writ"),
-		RunE: func(cmd *cobra.Command, args []string) error { return a.submit(cmd.Context(), f, args[0]) },
+		Example: `  writ submit guest-destroy-105-6f1c9a0e.writ
+  writ submit --class snapshot-create --qemu 105 --snapshot before-upgrade`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if cmd.Flags().Changed("class") {
+				return noArgs(cmd, args)
+			}
+			return oneArg("the writ")(cmd, args)
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				d, err := f.benign()
+				if err != nil {
+					return err
+				}
+				return a.submit(cmd.Context(), f, d)
+			}
+			if odd := given(cmd, opFlagNames()...); len(odd) > 0 {
+				return usagef("%s: a writ says itself what is to be done: leave it out", odd[0])
+			}
+			d, err := readDelivery(args[0], f.intent)
+			if err != nil {
+				return err
+			}
+			return a.submit(cmd.Context(), f, d)
+		},
 	}
 	f.client.register(cmd)
+	f.what.register(cmd, "")
 	fl := cmd.Flags()
 	fl.StringVar(&f.intent, "intent", "", "file with the intent as JSON (default: what the writ itself says)")
 	fl.DurationVar(&f.wait, "wait", 30*time.Second, "how long to wait for the end of the op, at most 5m; 0 does not wait")
@@ -67,19 +97,34 @@ Exit codes:
 // A delivery is the body of a submission.
 type delivery struct {
 	Intent   op.Intent `json:"intent"`
-	Envelope []byte    `json:"envelope"` // base64 in JSON
+	Envelope []byte    `json:"envelope,omitempty"` // base64 in JSON; none of a benign op
 }
 
-func (a *app) submit(ctx context.Context, f submitFlags, path string) error {
+// benign makes the delivery of an op that needs no writ.
+func (f *submitFlags) benign() (delivery, error) {
+	in, err := f.what.intent()
+	switch {
+	case err != nil:
+		return delivery{}, err
+	case !in.Class.Benign():
+		return delivery{}, usagef("--class %s: it is ordered by a writ: writ sign --class %s, then writ submit FILE", in.Class, in.Class)
+	case f.intent != "":
+		return delivery{}, usagef("--intent goes with a writ only")
+	case f.retry > 0:
+		return delivery{}, usagef("--retry: a benign op that was sent twice can be done twice; look at writ ops ls, then ask again")
+	}
+	if err := in.Check(); err != nil {
+		return delivery{}, usagef("%v", err)
+	}
+	return delivery{Intent: in}, nil
+}
+
+func (a *app) submit(ctx context.Context, f submitFlags, d delivery) error {
 	if f.wait < 0 || f.wait > httpapi.MaxWait {
 		return usagef("--wait: %s is not from 0s to %s", f.wait, httpapi.MaxWait)
 	}
 	if f.retry < 0 {
 		return usagef("--retry: %s is negative", f.retry)
-	}
-	d, err := readDelivery(path, f.intent)
-	if err != nil {
-		return err
 	}
 	c, err := f.client.open()
 	if err != nil {

@@ -77,7 +77,7 @@ func (j *Job) onObserved(now time.Time, in HostObserved) Command {
 	case in.Err != nil:
 		return j.lookAgain(now, op.KindPrecondition, "the target could not be looked at", in.Err, Observe{Attempt: j.attempt()})
 	}
-	if why := unmet(j.sub.Intent, j.document().Expect, in.Seen); len(why) > 0 {
+	if why := Unmet(j.sub.Intent, j.document().Expect, in.Seen); len(why) > 0 {
 		return j.fail(now, op.KindPrecondition, op.EffectNone, sentence(why), &op.Evidence{Effect: op.EffectNone, Reasons: why})
 	}
 	return j.put(phaseAnnounce, &op.Launching{

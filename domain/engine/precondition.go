@@ -11,10 +11,12 @@ import (
 
 func (j *Job) document() signedop.Document { return j.authentic.Document() }
 
-// unmet compares a fresh look at the host with what the signers saw and with
+// Unmet compares a fresh look at the host with what the signers expect and with
 // what the class needs. Each element names a field, what was expected and what
-// was found; none means that the op may be launched.
-func unmet(in op.Intent, x signedop.Expect, seen op.Observed) []string {
+// was found; none means that the op may be launched. It is what decides right
+// before a launch, and what tells signers beforehand what would keep their
+// order from running.
+func Unmet(in op.Intent, x signedop.Expect, seen op.Observed) []string {
 	if why := absent(in, seen); why != "" {
 		return []string{why}
 	}

@@ -106,7 +106,8 @@ func sameDecision(e *op.Started, d gate.Decision, u *signedop.Unverified) bool {
 	case !d.Allowed() || d.PolicySerial != e.PolicySerial || d.Role != e.Role || !slices.Equal(d.Signers, e.Signers):
 		return false
 	case d.Verified == nil:
-		return e.Keyless && len(e.Envelope) == 0
+		asked, err := op.Marshal(e.Intent)
+		return err == nil && e.Keyless && len(e.Envelope) == 0 && e.PayloadSHA256 == op.DigestOf(asked)
 	}
 	return !e.Keyless && d.Verified.Digest() == e.PayloadSHA256 && u.Nonce() == e.Nonce
 }
@@ -159,10 +160,8 @@ func (w *worker) checkLaunch(it *item, s *opState) {
 	if why := unlike(s.op.Started, e); why != "" {
 		w.find(RequestDiffers, &it.event, e.OpID, "a request for what was signed", why)
 	}
-	if s.writ != nil {
-		for _, u := range unmet(s.allowed.Document().Expect, s.op.Started.Target, e.Observed) {
-			w.find(ExpectationUnmet, &it.event, e.OpID, u.expected, u.found)
-		}
+	for _, u := range unmet(s.allowed.Document().Expect, s.op.Started.Intent, e.Observed) {
+		w.find(ExpectationUnmet, &it.event, e.OpID, u.expected, u.found)
 	}
 	p := w.policyOf(it, e.OpID, e.PolicySerial, e.At)
 	if p == nil {
