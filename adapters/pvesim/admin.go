@@ -23,6 +23,7 @@ func (s *Sim) serveAdmin(w http.ResponseWriter, r *http.Request) {
 	mux.HandleFunc("DELETE /sim/faults/{id}", s.adminRemove)
 	mux.HandleFunc("POST /sim/nodes/{node}", s.adminNode)
 	s.changeRoutes(mux)
+	s.storageRoutes(mux)
 	mux.ServeHTTP(w, r)
 }
 

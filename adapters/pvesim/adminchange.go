@@ -9,6 +9,7 @@ import (
 // neither a request to Proxmox VE nor a fault that waits for one.
 func (s *Sim) changeRoutes(mux *http.ServeMux) {
 	mux.HandleFunc("POST /sim/guests/{vmid}", s.adminChangeGuest)
+	s.snapshotRoutes(mux)
 	mux.HandleFunc("POST /sim/tokens", s.adminToken)
 	mux.HandleFunc("POST /sim/tasks/{upid}/kill", s.adminKillTask)
 	mux.HandleFunc("DELETE /sim/tasks/{upid}", s.adminForgetTask)
@@ -80,22 +81,31 @@ func (s *Sim) adminForgetTask(w http.ResponseWriter, r *http.Request) {
 }
 
 // adminLock takes {"node":…,"kind":…,"vmid":…} for the lock of a guest's config,
-// or {"user_config":true}; it answers with an id by which it is given up again.
+// {"node":…,"vmid":…,"migration":true} for that of its migration,
+// {"node":…,"storage":…} for that of a storage, or {"user_config":true}; it answers
+// with an id by which it is given up again.
 func (s *Sim) adminLock(w http.ResponseWriter, r *http.Request) {
 	var in struct {
 		Node       string `json:"node"`
 		Kind       Kind   `json:"kind"`
 		VMID       int    `json:"vmid"`
+		Storage    string `json:"storage"`
 		UserConfig bool   `json:"user_config"`
+		Migration  bool   `json:"migration"`
 	}
 	if !readAdmin(w, r, &in) {
 		return
 	}
 	var release func()
 	var ok bool
-	if in.UserConfig {
+	switch {
+	case in.UserConfig:
 		release, ok = s.HoldUserConfig()
-	} else {
+	case in.Migration:
+		release, ok = s.HoldMigrationLock(in.Node, in.VMID)
+	case in.Storage != "":
+		release, ok = s.HoldStorageLock(in.Node, in.Storage)
+	default:
 		release, ok = s.HoldConfigLock(in.Node, in.Kind, in.VMID)
 	}
 	if !ok {

@@ -132,8 +132,8 @@ func (c *call) resource(g *guest) map[string]any {
 	if p := c.node.users().vmPool[g.vmid]; p != "" && c.can("/pool/"+p, "Pool.Audit") {
 		m["pool"] = p
 	}
-	if state, managed := c.s.ha[g.vmid]; managed {
-		m["hastate"] = state
+	if c.s.haManaged(g.vmid) {
+		m["hastate"] = c.s.ha[g.vmid]
 	}
 	st := c.s.shown(g)
 	if st == nil {
@@ -183,34 +183,6 @@ func nodeStatus(c *call) {
 		"cpuinfo": map[string]any{"cpus": 2, "cores": 2, "sockets": 1, "model": "simulated"},
 	})
 }
-
-func haResources(c *call) {
-	out := []map[string]any{}
-	for _, vmid := range slices.Sorted(maps.Keys(c.s.ha)) {
-		out = append(out, c.haRow(vmid))
-	}
-	c.ok(out)
-}
-
-func (c *call) haRow(vmid int) map[string]any {
-	kind := "vm"
-	if g := c.s.guests[vmid]; g != nil && g.kind == LXC {
-		kind = "ct"
-	}
-	return map[string]any{"sid": kind + ":" + itoa(vmid), "type": kind, "state": c.s.ha[vmid], "digest": strings.Repeat("0", 40)}
-}
-
-func haResource(c *call) {
-	_, id, _ := strings.Cut(c.params["sid"], ":")
-	vmid := int(leadingInt(id))
-	if _, managed := c.s.ha[vmid]; !managed {
-		c.fail("no such resource '" + c.params["sid"] + "'")
-		return
-	}
-	c.ok(c.haRow(vmid))
-}
-
-func emptyList(c *call) { c.ok([]any{}) }
 
 // listPools lists pools, or one with its members.
 func listPools(c *call) {

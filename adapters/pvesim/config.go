@@ -49,17 +49,45 @@ func noConfig(k Kind, node string, vmid int) string {
 	return "Configuration file '" + k.file(node, vmid) + "' does not exist"
 }
 
+// unwritable is what a process hears that writes a config on a node without
+// quorum.
+func unwritable(n *node, k Kind, vmid, pid int) string {
+	if n.quorate {
+		return ""
+	}
+	return "unable to open file '/etc/pve/" + k.file(n.name, vmid) + ".tmp." + itoa(pid) + "' - Permission denied"
+}
+
 // config is a guest's config file. Values are text, as in the file.
 type config struct {
 	values    map[string]string
 	snapshots []snapshot
 }
 
+// snapshot is one section of the file.
 type snapshot struct {
 	name, parent, description string
 	time                      int64
 	vmstate                   string // volume with the memory, if any
-	values                    map[string]string
+	// state is prepare or delete while a task is at it, and for good if that
+	// task died.
+	state  string
+	values map[string]string
+}
+
+// keys is the section as the file has it.
+func (sn *snapshot) keys() map[string]string {
+	v := maps.Clone(sn.values)
+	if v == nil {
+		v = map[string]string{}
+	}
+	v["snaptime"] = strconv.FormatInt(sn.time, 10)
+	for key, text := range map[string]string{"parent": sn.parent, "description": sn.description, "vmstate": sn.vmstate, "snapstate": sn.state} {
+		if text != "" {
+			v[key] = text
+		}
+	}
+	return v
 }
 
 // text is the file as Proxmox VE writes it: the description as comments, then
@@ -69,19 +97,8 @@ func (c *config) text() string {
 	section(&b, c.values)
 	snaps := slices.SortedFunc(slices.Values(c.snapshots), func(x, y snapshot) int { return strings.Compare(x.name, y.name) })
 	for i := range snaps {
-		sn := &snaps[i]
-		v := maps.Clone(sn.values)
-		if v == nil {
-			v = map[string]string{}
-		}
-		v["snaptime"] = strconv.FormatInt(sn.time, 10)
-		for key, text := range map[string]string{"parent": sn.parent, "description": sn.description, "vmstate": sn.vmstate} {
-			if text != "" {
-				v[key] = text
-			}
-		}
-		b.WriteString("\n[" + sn.name + "]\n")
-		section(&b, v)
+		b.WriteString("\n[" + snaps[i].name + "]\n")
+		section(&b, snaps[i].keys())
 	}
 	return b.String()
 }
@@ -136,15 +153,34 @@ func setOf(keys ...string) map[string]bool {
 
 // show is the config as the API returns it.
 func (g *guest) show() map[string]any {
-	out := map[string]any{"digest": g.conf.digest()}
-	for k, v := range g.conf.values {
-		if n, err := strconv.Atoi(v); err == nil && numbers[g.kind][k] {
+	out := typed(g.kind, g.conf.values)
+	out["digest"] = g.conf.digest()
+	return out
+}
+
+// typed gives values the JSON types that the API gives them.
+func typed(kind Kind, values map[string]string) map[string]any {
+	out := map[string]any{}
+	for k, v := range values {
+		if n, err := strconv.Atoi(v); err == nil && (numbers[kind][k] || k == "snaptime") {
 			out[k] = n
 			continue
 		}
 		out[k] = v
 	}
+	if d := values["description"]; d != "" {
+		out["description"] = described(kind, d)
+	}
 	return out
+}
+
+// described is a description as it is read back: that of a container, or of its
+// snapshots, comes with a line end.
+func described(kind Kind, text string) string {
+	if kind == LXC && text != "" {
+		return strings.TrimRight(text, "\n") + "\n"
+	}
+	return text
 }
 
 // Config keys by the privilege that changing them takes.
@@ -179,7 +215,7 @@ var one = new(1)
 var qemuKeys = map[string]param{
 	"acpi": boolean, "agent": str, "args": str, "autostart": boolean, "balloon": natural, "bios": str, "boot": str,
 	"bootdisk": str, "cores": {kind: "integer", min: one}, "cpu": str, "cpulimit": str, "cpuunits": integer,
-	"description": str, "efidisk0": str, "freeze": boolean, "hookscript": str, "hotplug": str, "keyboard": str, "kvm": boolean,
+	"description": {kind: "string", maxLen: 8192}, "efidisk0": str, "freeze": boolean, "hookscript": str, "hotplug": str, "keyboard": str, "kvm": boolean,
 	"localtime": boolean, "lock": enum("backup", "clone", "create", "migrate", "rollback", "snapshot", "snapshot-delete", "suspending", "suspended"),
 	"machine": str, "memory": {kind: "string", check: checkMemory}, "name": str, "nameserver": str, "numa": boolean, "onboot": boolean,
 	"ostype": str, "protection": boolean, "reboot": boolean, "scsihw": str, "searchdomain": str, "shares": natural, "smbios1": str,
@@ -190,7 +226,7 @@ var qemuKeys = map[string]param{
 
 var lxcKeys = map[string]param{
 	"arch": str, "cmode": str, "console": boolean, "cores": {kind: "integer", min: one}, "cpulimit": str, "cpuunits": natural,
-	"debug": boolean, "description": str, "features": str, "hookscript": str, "hostname": str,
+	"debug": boolean, "description": {kind: "string", maxLen: 8192}, "features": str, "hookscript": str, "hostname": str,
 	"lock":   enum("backup", "create", "destroyed", "disk", "fstrim", "migrate", "mounted", "rollback", "snapshot", "snapshot-delete"),
 	"memory": {kind: "integer", min: new(16)}, "nameserver": str, "onboot": boolean, "ostype": str, "protection": boolean,
 	"rootfs": str, "searchdomain": str, "startup": str, "swap": natural, "tags": strList, "template": boolean, "timezone": str,

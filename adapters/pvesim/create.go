@@ -7,10 +7,18 @@ import (
 	"strings"
 )
 
-// createGuest is POST of a guest, without restore: enough to make one.
+// createGuest is POST of a guest: enough to make one, or a restore.
 func createGuest(kind Kind) func(*call) {
 	return func(c *call) {
 		s, vmid := c.s, c.vmid()
+		switch {
+		case kind == QEMU && c.has("archive"):
+			restoreVM(c)
+			return
+		case kind == LXC && c.on("restore"):
+			restoreCT(c)
+			return
+		}
 		if kind == QEMU && c.has("args") && c.auth != rootUser {
 			c.fail("only root can set 'args' config")
 			return
@@ -19,6 +27,12 @@ func createGuest(kind Kind) func(*call) {
 			c.fail("cluster not ready - no quorum?")
 			return
 		}
+		if kind == QEMU {
+			if text := c.mayCreate(false); text != "" {
+				c.forbid(text)
+				return
+			}
+		}
 		if ref, taken := c.node.exists(vmid); taken {
 			text := ref.kind.word() + " " + itoa(vmid) + " already exists on node '" + ref.node + "'"
 			if kind == QEMU {
@@ -26,6 +40,16 @@ func createGuest(kind Kind) func(*call) {
 			}
 			c.fail(text)
 			return
+		}
+		if kind == LXC {
+			if text := c.mayCreate(false); text != "" {
+				c.forbid(text)
+				return
+			}
+			if _, name, bad := s.named(c.params["ostemplate"]); bad == "" && name.content != "vztmpl" {
+				c.fail("unable to use volume " + c.params["ostemplate"] + " - content type needs to be 'vztmpl'")
+				return
+			}
 		}
 		set, _ := c.changes()
 		for _, k := range slices.Sorted(maps.Keys(set)) {
@@ -42,7 +66,7 @@ func createGuest(kind Kind) func(*call) {
 		if p := set["pool"]; p != "" {
 			s.access.setPool(vmid, p)
 		}
-		for _, k := range []string{"pool", "start", "storage", "ostemplate", "unique", "password", "ssh-public-keys"} {
+		for _, k := range restoreOptions {
 			delete(set, k)
 		}
 		startIt := c.on("start")

@@ -63,6 +63,9 @@ func (d *destroy) refuse(n *node, g *guest, force bool) string {
 	if lock := g.conf.values["lock"]; d.kind == LXC && lock != "" {
 		return "CT is locked (" + lock + ")"
 	}
+	if id := d.s.replicated(d.vmid); id != "" && !d.purge {
+		return "There is a replication job '" + id + "' for guest '" + itoa(d.vmid) + "' - Please remove that first."
+	}
 	if _, managed := d.s.ha[d.vmid]; managed && !d.purge {
 		return "unable to remove " + d.kind.word() + " " + itoa(d.vmid) + " - used in HA resources and purge parameter not set."
 	}
@@ -88,6 +91,7 @@ func (d *destroy) isRunning() string {
 
 func (d *destroy) forceStop(t *task) string {
 	if g := d.s.at(t.node, LXC, d.vmid); g != nil && g.running {
+		t.print("forced to stop CT " + itoa(d.vmid) + " before destroying!")
 		g.stop()
 		d.s.effect(t, GuestStopped, g, "")
 	}
@@ -214,8 +218,9 @@ func (d *destroy) dropAccess(t *task, resume func(string)) {
 
 func (d *destroy) purgeRefs(t *task) string {
 	t.print("purging " + d.kind.word() + " " + itoa(d.vmid) + " from related configurations..")
+	d.s.dropReplication(d.vmid)
 	if _, managed := d.s.ha[d.vmid]; managed {
-		delete(d.s.ha, d.vmid)
+		d.s.dropHA(d.vmid)
 		t.print("NOTE: removed " + d.kind.word() + " " + itoa(d.vmid) + " from HA resource configuration.")
 	}
 	return ""

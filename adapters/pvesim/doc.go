@@ -16,7 +16,8 @@
 // and may hold, lose or falsify any request.
 //
 // [Sim.Effects] is an account, kept apart from tasks and replies, of what was
-// really done to guests and volumes. A test that asks "at most once?" asks it.
+// really done to guests, volumes, backups, pools and disks. A test that asks "at
+// most once?" asks it.
 //
 // Methods of Sim may be called from any goroutine. Control methods (those that
 // are not HTTP) act at once, as another administrator's hand would.

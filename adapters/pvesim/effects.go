@@ -15,9 +15,26 @@ const (
 	GuestDestroyed EffectKind = "guest-destroyed" // the config is gone and the VMID free
 	GuestStopped   EffectKind = "guest-stopped"
 	GuestStarted   EffectKind = "guest-started"
+
+	VolumeSnapshotted     EffectKind = "volume-snapshotted"
+	VolumeSnapshotDeleted EffectKind = "volume-snapshot-deleted"
+	VolumeRolledBack      EffectKind = "volume-rolled-back"
+	SnapshotCreated       EffectKind = "snapshot-created"  // complete, and the parent of what follows
+	SnapshotDeleted       EffectKind = "snapshot-deleted"  // gone from the config
+	GuestRolledBack       EffectKind = "guest-rolled-back" // the config is that of the snapshot
+
+	VolumeDeleted    EffectKind = "volume-deleted" // through the storage's own content, whoever used it
+	BackupDeleted    EffectKind = "backup-deleted"
+	BackupCreated    EffectKind = "backup-created"
+	GuestOverwritten EffectKind = "guest-overwritten" // a restore replaced the config: the machine of before is lost
+	GuestRestored    EffectKind = "guest-restored"    // the machine from the backup is there
+	StorageRemoved   EffectKind = "storage-removed"   // from the configuration: its data stay
+	PoolDestroyed    EffectKind = "pool-destroyed"
+	DiskWiped        EffectKind = "disk-wiped"
 )
 
-// Effect is one thing that really happened to a guest, whoever was told what.
+// Effect is one thing that really happened to a guest, a volume, a pool or a
+// disk, whoever was told what.
 type Effect struct {
 	Seq  int        `json:"seq"`
 	At   time.Time  `json:"at"` // true time, whatever the node's clock says
@@ -29,6 +46,11 @@ type Effect struct {
 	UUID     string `json:"uuid,omitempty"`
 	Name     string `json:"name,omitempty"`
 	Volume   string `json:"volume,omitempty"`
+	// Snapshot is the name of the snapshot made, deleted or gone back to.
+	Snapshot string `json:"snapshot,omitempty"`
+	// Device is the disk ("/dev/sdb"), the pool ("zfs:tank", "lvmthin:vg1/data") or the
+	// storage it happened to; of a disk, Name is the serial number.
+	Device string `json:"device,omitempty"`
 	// UPID and Auth name the task; without a task, a synchronous call has only
 	// Auth, and a control method neither.
 	UPID string `json:"upid,omitempty"`
@@ -56,6 +78,15 @@ func (s *Sim) effectBy(upid, auth string, kind EffectKind, g *guest, volid strin
 	e := Effect{
 		Seq: len(s.effects) + 1, At: s.now(), Kind: kind, Node: g.node.name, VMID: g.vmid,
 		Instance: g.instance, UUID: uuid, Name: name, Volume: volid, UPID: upid, Auth: auth,
+	}
+	s.effects = append(s.effects, e)
+}
+
+// effectOf puts on record what happened to something other than a guest.
+func (s *Sim) effectOf(t *task, e Effect) {
+	e.Seq, e.At = len(s.effects)+1, s.now()
+	if t != nil {
+		e.Node, e.UPID, e.Auth = t.node.name, t.upid, t.user
 	}
 	s.effects = append(s.effects, e)
 }

@@ -73,6 +73,64 @@ const (
 	StageAct    = "act"
 )
 
+// Stages of what is done to storages, disks and backups. Deleting a volume has
+// start, lock, "free:0" and end; pruning start, check, "free:" and an index, end;
+// the removal of a pool start, lock, destroy, config, "wipe:" and an index, end;
+// wiping a disk start, wipe, zero, end. At StageEnd everything has been done and
+// the verdict is not written.
+const (
+	StageDestroy = "destroy"
+	StageConfig  = "config"
+	StageWipe    = "wipe"
+	StageZero    = "zero"
+	StageEnd     = "end"
+)
+
+// Stages of a restore, in order. Of a VM: start, check, lock, header, stub (the
+// old config is gone), "free:" and an index, "allocate:" and an index, extract,
+// config, end. Of a container: start, lock, check, header, "allocate:", "free:",
+// stub, extract, config, end. Stages of a backup: start, lock, job, then for each
+// guest mark (the config's own lock is written), stop, archive, store (there is a
+// backup), prune, unlock; then end.
+const (
+	StageHeader   = "header"
+	StageStub     = "stub"
+	StageAllocate = "allocate:"
+	StageExtract  = "extract"
+	StageJob      = "job"
+	StageArchive  = "archive"
+	StageStore    = "store"
+	StagePrune    = "prune"
+	StageUnlock   = "unlock"
+)
+
+// Further stages of power tasks, which have start, lock, act and end; a reboot
+// has stop (and up, of a container) in place of act.
+const (
+	StageOverrule = "overrule" // a stop's overrule-shutdown, before its lock
+	StageStop     = "stop"     // of a reboot, and of a rollback of a running guest
+	StageUp       = "up"       // of a reboot, and of a rollback with start
+)
+
+// The stages of snapshot tasks. A create has prepare, memory (with vmstate),
+// volume:0 and so on, finish; a delete has migration-lock, check, mark, prepare,
+// memory, record:memory, volume:0, record:0 and so on, finish; a rollback has
+// migration-lock, check, stop, mark, volume:0 and so on, finish, up. A stage
+// "lock" comes before each of them that reads or writes the config, and once
+// before check, stop and mark of a rollback; "start" comes first and "end" last. A
+// template has start, lock, prepare, volume:0 and so on; a clone finish after
+// that; a resize start, lock, act; a request to the HA stack start, act; the
+// migration that follows from one start, migration-lock, act.
+const (
+	StageMigration = "migration-lock"
+	StagePrepare   = "prepare"
+	StageMark      = "mark" // the config's own lock is written
+	StageMemory    = "memory"
+	StageVolume    = "volume:"
+	StageRecord    = "record:"
+	StageFinish    = "finish"
+)
+
 // Fault is something that goes wrong, and where.
 type Fault struct {
 	Kind FaultKind `json:"kind"`

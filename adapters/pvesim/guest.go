@@ -54,6 +54,9 @@ type Guest struct {
 	// HA puts the guest under HA with this requested state.
 	HA     string `json:"ha,omitempty"`
 	Digest string `json:"digest,omitempty"`
+	// Snapshots are the names of its snapshots, each the parent of the next when
+	// they are made with the guest; shown are the incomplete ones too.
+	Snapshots []string `json:"snapshots,omitempty"`
 	// Config overrides single keys of the config file.
 	Config map[string]string `json:"config,omitempty"`
 }
@@ -108,6 +111,9 @@ func (s *Sim) addGuest(d Guest) (*guest, error) {
 	}
 	if d.HA != "" {
 		s.ha[d.VMID] = d.HA
+	}
+	for _, name := range d.Snapshots {
+		s.addSnapshot(g, name, "")
 	}
 	return g, nil
 }
@@ -277,6 +283,9 @@ func (g *guest) describe() Guest {
 	}
 	if _, at, ok := strings.Cut(v["meta"], "ctime="); ok {
 		d.Created, _ = strconv.ParseInt(at, 10, 64)
+	}
+	for i := range g.conf.snapshots {
+		d.Snapshots = append(d.Snapshots, g.conf.snapshots[i].name)
 	}
 	for i := 0; v["net"+itoa(i)] != ""; i++ {
 		if m := macPattern.FindString(v["net"+itoa(i)]); m != "" {

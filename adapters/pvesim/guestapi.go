@@ -77,8 +77,8 @@ func guestCurrent(kind Kind) func(*call) {
 			m["qmpstatus"] = m["status"]
 		}
 		ha := map[string]any{"managed": 0}
-		if state, managed := c.s.ha[g.vmid]; managed {
-			ha["managed"], ha["state"] = 1, state
+		if c.s.haManaged(g.vmid) {
+			ha["managed"], ha["state"] = 1, c.s.ha[g.vmid]
 		}
 		m["ha"] = ha
 		c.ok(m)
@@ -92,44 +92,14 @@ func guestConfig(kind Kind) func(*call) {
 			return
 		}
 		if name := c.params["snapshot"]; name != "" {
-			i := slices.IndexFunc(g.conf.snapshots, func(sn snapshot) bool { return sn.name == name })
-			if i < 0 {
-				c.fail("snapshot '" + name + "' does not exist")
-				return
+			if _, sn := c.theSnapshot(kind, name); sn != nil {
+				m := typed(kind, sn.keys())
+				m["digest"] = g.conf.digest()
+				c.ok(m)
 			}
-			of := guest{kind: kind, conf: config{values: g.conf.snapshots[i].values}}
-			m := of.show()
-			m["digest"], m["snaptime"] = g.conf.digest(), g.conf.snapshots[i].time
-			c.ok(m)
 			return
 		}
 		c.ok(g.show())
-	}
-}
-
-func guestSnapshots(kind Kind) func(*call) {
-	return func(c *call) {
-		g := c.theGuest(kind)
-		if g == nil {
-			return
-		}
-		out := []map[string]any{}
-		for i := range g.conf.snapshots {
-			sn := &g.conf.snapshots[i]
-			m := map[string]any{"name": sn.name, "snaptime": sn.time, "description": sn.description}
-			if kind == QEMU {
-				m["vmstate"] = flag(sn.vmstate != "")
-			}
-			if sn.parent != "" {
-				m["parent"] = sn.parent
-			}
-			out = append(out, m)
-		}
-		now := map[string]any{"name": "current", "description": "You are here!", "digest": g.conf.digest(), "running": flag(g.running)}
-		if p := g.conf.values["parent"]; p != "" {
-			now["parent"] = p
-		}
-		c.ok(append(out, now))
 	}
 }
 
@@ -137,30 +107,38 @@ func guestSnapshots(kind Kind) func(*call) {
 // the digest if one is given.
 func setConfig(kind Kind) func(*call) {
 	return func(c *call) {
-		if text := c.mayConfigure(); text != "" {
-			c.failTyped(text)
+		if !c.mayConfigure() {
 			return
 		}
 		if c.s.at(c.node, kind, c.vmid()) == nil {
 			c.fail(noConfig(kind, c.node.name, c.vmid()))
 			return
 		}
-		l := c.s.flock(c.node, kind, c.vmid())
-		c.s.acquire(l, lockTimeout, func(got bool) {
-			if !got {
-				c.fail("can't lock file '" + flockPath(kind, c.vmid()) + "' - got timeout")
-				return
-			}
-			text := c.applyConfig(kind)
-			c.s.release(l)
-			if text != "" {
-				c.fail(text)
-				return
-			}
-			c.ok(nil)
-		})
+		c.underConfigLock(kind, func() string { return c.applyConfig(kind) })
 	}
 }
+
+// underConfigLock runs a synchronous write under the lock of the guest's config
+// and answers null, or 500 with the text that it returns.
+func (c *call) underConfigLock(kind Kind, write func() string) {
+	l := c.s.flock(c.node, kind, c.vmid())
+	c.s.acquire(l, lockTimeout, func(got bool) {
+		if !got {
+			c.fail("can't lock file '" + flockPath(kind, c.vmid()) + "' - got timeout")
+			return
+		}
+		text := write()
+		c.s.release(l)
+		if text != "" {
+			c.fail(text)
+			return
+		}
+		c.ok(nil)
+	})
+}
+
+// daemonPID is the process that writes files on behalf of a synchronous call.
+func (c *call) daemonPID() int { return 900 + c.node.id }
 
 // changes are the config keys that the request sets, and those it deletes.
 func (c *call) changes() (set map[string]string, del []string) {
@@ -175,18 +153,24 @@ func (c *call) changes() (set map[string]string, del []string) {
 	return set, splitList(c.params["delete"])
 }
 
-// mayConfigure checks the privilege of each key.
-func (c *call) mayConfigure() string {
+// mayConfigure checks the privilege of each key, and answers if one is missing.
+func (c *call) mayConfigure() bool {
+	if c.on("skiplock") && c.auth != rootUser {
+		c.failParam("skiplock", "Only root may use this option.")
+		return false
+	}
 	set, del := c.changes()
 	for _, k := range append(slices.Sorted(maps.Keys(set)), del...) {
 		if (k == "lock" || k == "args") && c.auth != rootUser && strings.Contains(c.path, "/qemu/") {
-			return "only root can set '" + k + "' config"
+			c.fail("only root can set '" + k + "' config")
+			return false
 		}
 		if text := c.rights().all("/vms/"+itoa(c.vmid()), privFor(k)); text != "" {
-			return text
+			c.forbid(text)
+			return false
 		}
 	}
-	return ""
+	return true
 }
 
 // failTyped answers 403 for a refusal of permission and 500 for anything else.
@@ -206,16 +190,13 @@ func (c *call) applyConfig(kind Kind) string {
 	}
 	set, del := c.changes()
 	if d := c.params["digest"]; d != "" && d != g.conf.digest() {
-		if kind == LXC {
-			return "detected modified configuration - file changed by other user? Try again."
-		}
-		return "checksum mismatch (file change by other user?)"
+		return digestMismatch(kind)
 	}
-	if lock := g.conf.values["lock"]; lock != "" {
+	if lock := g.conf.values["lock"]; lock != "" && !c.on("skiplock") {
 		return kind.word() + " is locked (" + lock + ")"
 	}
-	if !c.node.quorate {
-		return "unable to open file '/etc/pve/" + kind.file(c.node.name, g.vmid) + ".tmp." + itoa(900+c.node.id) + "' - Permission denied"
+	if text := unwritable(c.node, kind, g.vmid, c.daemonPID()); text != "" {
+		return text
 	}
 	for _, k := range del {
 		if text := c.deleteKey(g, k); text != "" {
@@ -224,8 +205,14 @@ func (c *call) applyConfig(kind Kind) string {
 	}
 	for _, k := range slices.Sorted(maps.Keys(set)) {
 		v := set[k]
-		if k == "tags" {
+		if kind == LXC && driveKey.MatchString(k) && g.conf.values["protection"] == "1" {
+			return "can't update CT " + itoa(g.vmid) + " drive '" + k + "' - protection mode enabled"
+		}
+		switch {
+		case k == "tags":
 			v = strings.Join(splitList(v), ";")
+		case k == "vmgenid" && v == "1":
+			v = c.s.uuid() // 1 asks for a new one, 0 for none
 		}
 		g.conf.values[k] = v
 		if k == "description" && v == "" {
@@ -236,38 +223,58 @@ func (c *call) applyConfig(kind Kind) string {
 	return ""
 }
 
+func digestMismatch(kind Kind) string {
+	if kind == LXC {
+		return "detected modified configuration - file changed by other user? Try again."
+	}
+	return "checksum mismatch (file change by other user?)"
+}
+
 // deleteKey removes a key. A drive is only detached, and becomes unused0 or the
-// next one free; deleting that frees its volume, at once and without a task.
+// next one free; deleting that, or forcing it, frees its volume, at once and
+// without a task.
 func (c *call) deleteKey(g *guest, key string) string {
 	v := g.conf.values[key]
 	volid, _, _ := strings.Cut(v, ",")
 	disk := v != "" && ownerOf(volid) == g.vmid
+	if g.kind == LXC && (key == "memory" || key == "rootfs" || key == "ostype") {
+		return "unable to delete required option '" + key + "'"
+	}
 	if disk && g.conf.values["protection"] == "1" {
-		return "can't remove drive '" + key + "' - protection mode enabled"
+		whose := "drive"
+		if g.kind == LXC {
+			whose = "CT " + itoa(g.vmid) + " drive"
+		}
+		return "can't remove " + whose + " '" + key + "' - protection mode enabled"
 	}
 	delete(g.conf.values, key)
 	switch {
 	case !disk:
-	case unusedKey.MatchString(key):
+	case unusedKey.MatchString(key) || g.kind == QEMU && c.on("force"):
+		if g.conf.refers(volid) {
+			g.conf.values[key] = v
+			return "unable to delete '" + volid + "' - volume is still in use (snapshot?)"
+		}
 		if st, vol := c.s.volume(g.node, volid); vol != nil {
 			st.drop(vol)
 			c.s.effectBy("", c.auth, VolumeFreed, g, volid)
 		}
 	default:
-		for i := 0; ; i++ {
-			if k := "unused" + itoa(i); g.conf.values[k] == "" {
-				g.conf.values[k] = volid
-				break
-			}
-		}
+		g.conf.addUnused(volid)
 	}
 	return ""
 }
 
+// unlinkDisks is PUT unlink: a config write that only deletes.
+func unlinkDisks(c *call) {
+	c.params["delete"] = c.params["idlist"]
+	delete(c.params, "idlist")
+	setConfig(QEMU)(c)
+}
+
 // queueConfig is POST config: the same in a task.
 func queueConfig(c *call) {
-	if text := c.mayConfigure(); text != "" {
-		c.failTyped(text)
+	if !c.mayConfigure() {
 		return
 	}
 	if c.theGuest(QEMU) == nil {

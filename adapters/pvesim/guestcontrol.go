@@ -44,7 +44,8 @@ func (s *Sim) DestroyGuest(vmid int) (found bool) {
 			}
 		}
 		s.access.dropGuest(vmid)
-		delete(s.ha, vmid)
+		s.dropHA(vmid)
+		s.dropReplication(vmid)
 		s.remove(g)
 		s.effect(nil, GuestDestroyed, g, "")
 	})
@@ -88,6 +89,7 @@ func (s *Sim) PowerGuest(vmid int, running bool) (found bool) {
 			g.start()
 		} else if !running {
 			g.stop()
+			s.noticeHA(vmid)
 		}
 	})
 	return found
@@ -102,45 +104,24 @@ func (s *Sim) MoveGuest(vmid int, node string) error {
 			err = fmt.Errorf("move guest %d to %s: no such guest or node", vmid, node)
 			return
 		}
-		for _, volid := range g.disks() {
-			if st, v := s.volume(g.node, volid); v != nil && !st.Shared {
-				moved := v.Volume
-				st.drop(v)
-				s.putVolume(st, n, moved)
-			}
-		}
-		g.node = n
-		s.record(g)
+		s.move(g, n)
 	})
 	return err
 }
 
-// AddSnapshot records a snapshot of a guest's present config.
-func (s *Sim) AddSnapshot(vmid int, name, description string) (found bool) {
-	s.do(func() {
-		g := s.guests[vmid]
-		if g == nil {
-			return
+// move takes a guest to another node. Its local volumes are made anew there,
+// with their snapshots.
+func (s *Sim) move(g *guest, n *node) {
+	for _, volid := range g.disks() {
+		if st, v := s.volume(g.node, volid); v != nil && !st.Shared {
+			moved := *v
+			moved.CTime = 0
+			st.drop(v)
+			s.putVolume(st, n, moved.Volume)
+			_, there := s.volume(n, volid)
+			there.snaps = moved.snaps
 		}
-		found = true
-		values := maps.Clone(g.conf.values)
-		delete(values, "parent")
-		delete(values, "description")
-		g.conf.snapshots = append(g.conf.snapshots, snapshot{
-			name: name, parent: g.conf.values["parent"], description: description, time: g.node.now().Unix(), values: values,
-		})
-		g.conf.values["parent"] = name
-	})
-	return found
-}
-
-// SetHA puts a guest under HA with the requested state, or takes it out with "".
-func (s *Sim) SetHA(vmid int, state string) {
-	s.do(func() {
-		if state == "" {
-			delete(s.ha, vmid)
-			return
-		}
-		s.ha[vmid] = state
-	})
+	}
+	g.node = n
+	s.record(g)
 }

@@ -185,7 +185,7 @@ func (s *Sim) onTask(t *task, stage string, kinds ...FaultKind) *Injected {
 		if in.left == 0 || !slices.Contains(kinds, f.Kind) {
 			continue
 		}
-		if (f.TaskType == "" || f.TaskType == t.typ) && (f.VMID == 0 || itoa(f.VMID) == t.id) && (f.Stage == "" || f.Stage == stage) &&
+		if (f.TaskType == "" || f.TaskType == t.typ) && (f.VMID == 0 || itoa(f.VMID) == t.owner()) && (f.Stage == "" || f.Stage == stage) &&
 			(f.Node == "" || f.Node == t.node.name) && (f.Auth == "" || f.Auth == t.user) {
 			in.strike()
 			return in

@@ -88,7 +88,8 @@ func (l *lab) before(file, name string) {
 	l.undo = func() {}
 	l.wrongSecret = name == "token-wrong-secret"
 	switch {
-	case soon[name] || file == "cluster" || strings.HasPrefix(name, "setup-create-1") && file == "destroy":
+	case strings.HasPrefix(name, "during-vzdump-"):
+	case soon[name] || strings.HasPrefix(name, "qemu-restore-stopped-force-broken-archive-") || file == "cluster" || strings.HasPrefix(name, "setup-create-1") && file == "destroy":
 		l.clock.Advance(300 * time.Millisecond)
 	case !strings.HasPrefix(name, "running-") && !strings.Contains(name, "immediately") && !strings.Contains(name, "-during") &&
 		!strings.Contains(name, "twice-at-once") && !strings.Contains(name, "while-first") && name != "stop-task" && !strings.HasSuffix(name, "-own-token"):
@@ -97,8 +98,10 @@ func (l *lab) before(file, name string) {
 	if strings.Contains(name, "twice-at-once") && strings.Contains(name, "-task-") {
 		l.clock.Advance(21 * time.Second)
 	}
-	if f := prepare[file+":"+name]; f != nil {
-		f(l)
+	for _, f := range []func(*lab){prepare[file+":"+name], prepareStorage[file+":"+name]} {
+		if f != nil {
+			f(l)
+		}
 	}
 }
 

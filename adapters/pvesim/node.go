@@ -26,6 +26,7 @@ type node struct {
 	tasks      taskLog
 	lastPID    int
 	print      string // certificate fingerprint
+	hardware   hardware
 }
 
 // view is what a node sees whose pmxcfs is behind or cut off.

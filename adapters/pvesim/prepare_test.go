@@ -23,7 +23,6 @@ var prepare = map[string]func(*lab){
 		l.storage["q"]()
 		l.zombie(116)
 	},
-	"destroy:destroy-ha-no-purge": func(l *lab) { l.setHA(117) },
 	"destroy:destroy-default-keeps-unreferenced": func(l *lab) {
 		l.volume(pvesim.Volume{VolID: "lab:119/vm-119-disk-9.raw", Node: "pve1", VMID: 119, Size: 10485760})
 	},
@@ -32,15 +31,6 @@ var prepare = map[string]func(*lab){
 	},
 	"destroy:acl-before": func(l *lab) { l.sim.Grant("/vms/9999", "owner@pve", "PVEVMAdmin", true) },
 
-	"destroy-more:destroy-template-in-use": func(l *lab) {
-		l.volume(pvesim.Volume{VolID: "lab:131/base-131-disk-0.qcow2", Node: "pve1", VMID: 131, Size: 10737664, Format: "qcow2"})
-		l.sim.DropVolume("pve1", "lab:131/vm-131-disk-0.qcow2")
-		l.sim.EditGuest(131, map[string]string{"template": "1", "scsi0": "lab:131/base-131-disk-0.qcow2,size=10486K"})
-		l.volume(pvesim.Volume{
-			VolID: "lab:132/vm-132-disk-0.qcow2", Node: "pve1", VMID: 132, Size: 10737664, Format: "qcow2", Parent: "lab:131/base-131-disk-0.qcow2",
-		})
-		l.add(pvesim.Guest{VMID: 132, Name: "lc", Disks: []string{"lab:132/vm-132-disk-0.qcow2"}})
-	},
 	"destroy-more:destroy-volume-cannot-be-removed": func(l *lab) { l.stuck("133") },
 	"destroy-more:setup-create-134": func(l *lab) {
 		l.sim.AddStorage(pvesim.Storage{ID: "gone", Type: "dir", Path: "/srv/store2", Content: []string{"images"}})
@@ -61,6 +51,15 @@ var prepare = map[string]func(*lab){
 	"destroy-more:destroy-lock-snapshot-delete":    edit(139, "lock", "snapshot-delete"),
 	"destroy-more:destroy-lock-suspending":         edit(139, "lock", "suspending"),
 	"destroy-more:destroy-purge-true":              edit(139, "lock", ""),
+
+	"snapshots:snap-delete-locked": edit(160, "lock", "backup"),
+	"snapshots:start":              edit(160, "lock", ""),
+	"snapshots:snap-create-running": func(l *lab) {
+		l.inject(pvesim.Fault{Kind: pvesim.FaultTaskKill, TaskType: "qmsnapshot", Stage: "volume:0"})
+	},
+	"snapshots-more:cleanup-stop-160":                   edit(160, "lock", ""),
+	"snapshots-more:rollback-snapshot-missing-in-image": dropSnapshot("lab:162/vm-162-disk-0.qcow2", "s3"),
+	"snapshots-more:snap-delete-missing-in-image":       edit(162, "lock", ""),
 
 	"lxc:destroy-locked": edit(200, "lock", "backup"),
 	"lxc:destroy-flock-held": func(l *lab) {
@@ -102,6 +101,15 @@ func edit(vmid int, key, value string) func(*lab) {
 	return func(l *lab) {
 		if !l.sim.EditGuest(vmid, map[string]string{key: value}) {
 			l.t.Errorf("edit guest %d: got no such guest, want one", vmid)
+		}
+	}
+}
+
+// dropSnapshot removes a snapshot from a volume behind the config's back.
+func dropSnapshot(volid, name string) func(*lab) {
+	return func(l *lab) {
+		if !l.sim.DropVolumeSnapshot("pve1", volid, name) {
+			l.t.Errorf("drop snapshot %s of %s: got none, want one", name, volid)
 		}
 	}
 }
@@ -191,5 +199,3 @@ func (l *lab) zombie(vmid int) {
 	gone["lock"] = "destroyed"
 	l.sim.EditGuest(vmid, gone)
 }
-
-func (l *lab) setHA(vmid int) { l.sim.SetHA(vmid, "ignored") }

@@ -35,15 +35,15 @@ func TestReads(t *testing.T) {
 				`{"description":"","name":"s2","parent":"s1","snaptime":1795416000,"vmstate":0},` +
 				`{"description":"You are here!","digest":"` + g.Digest + `","name":"current","parent":"s2","running":0}]`,
 		},
-		{"/cluster/ha/resources/vm:105", `{"digest":"` + strings.Repeat("0", 40) + `","sid":"vm:105","state":"started","type":"vm"}`},
+		{"/cluster/ha/resources/vm:105", `{"digest":"0561679b29143c08786e9cb0143315067250039f","sid":"vm:105","state":"started","type":"vm"}`},
 		{"/cluster/replication", `[]`},
 		{"/access/users/svc@pve/token", `[{"comment":"op-1","expire":1,"privsep":1,"tokenid":"w-1"}]`},
 		{
 			"/nodes/pve1/storage/local/content?content=backup",
-			`[{"content":"backup","ctime":1795416000,"format":"vma.zst","protected":1,"size":7,"subtype":"qemu","vmid":105,"volid":"local:backup/vzdump-qemu-105-2026_01_02-03_04_06.vma.zst"}]`,
+			`[{"content":"backup","ctime":1767323046,"format":"vma.zst","protected":1,"size":7,"subtype":"qemu","vmid":105,"volid":"local:backup/vzdump-qemu-105-2026_01_02-03_04_06.vma.zst"}]`,
 		},
 		{
-			"/storage?type=lvmthin", `[{"content":"images,rootdir","digest":"` + strings.Repeat("0", 40) + `","storage":"local-lvm","type":"lvmthin"}]`,
+			"/storage?type=lvmthin", `[{"content":"images,rootdir","digest":"949e11a69bc3d17d15b18fba8ed59dc858e08b23","storage":"local-lvm","type":"lvmthin"}]`,
 		},
 	}
 	for _, c := range cases {

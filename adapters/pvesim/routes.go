@@ -16,22 +16,28 @@ func del(path string, m method) method  { m.verb, m.path = "DELETE", path; retur
 // byShape indexes the table by verb and number of path segments.
 func buildTable() map[string][]*method {
 	index := map[string][]*method{}
-	for _, part := range [][]method{clusterMethods(), accessMethods(), nodeMethods(), guestMethods(QEMU), guestMethods(LXC)} {
+	for _, part := range [][]method{clusterMethods(), haMethods(), accessMethods(), nodeMethods(), storageMethods(), diskMethods(), guestMethods(QEMU), guestMethods(LXC)} {
 		for _, m := range part {
 			m.segments = strings.Split(m.path, "/")[1:]
 			key := m.verb + itoa(len(m.segments))
+			if strings.HasSuffix(m.path, "...}") {
+				key = m.verb + "..."
+			}
 			index[key] = append(index[key], &m)
 		}
 	}
 	return index
 }
 
-// route finds the method of a path. Fixed names go before variables.
+// route finds the method of a path. Fixed names go before variables, and
+// "{name...}", which takes the rest with its slashes, comes last.
 func (*Sim) route(verb, path string) (*method, map[string]string, bool) {
 	segs := strings.Split(path, "/")[1:]
-	for _, m := range table[verb+itoa(len(segs))] {
-		if vars, ok := m.match(segs); ok {
-			return m, vars, true
+	for _, list := range [][]*method{table[verb+itoa(len(segs))], table[verb+"..."]} {
+		for _, m := range list {
+			if vars, ok := m.match(segs); ok {
+				return m, vars, true
+			}
 		}
 	}
 	return nil, nil, false
@@ -40,6 +46,13 @@ func (*Sim) route(verb, path string) (*method, map[string]string, bool) {
 func (m *method) match(segs []string) (map[string]string, bool) {
 	vars := map[string]string{}
 	for i, want := range m.segments {
+		if i >= len(segs) {
+			return nil, false
+		}
+		if name, isRest := strings.CutSuffix(want, "...}"); isRest {
+			vars[strings.TrimPrefix(name, "{")] = strings.Join(segs[i:], "/")
+			return vars, true
+		}
 		if name, isVar := strings.CutPrefix(want, "{"); isVar {
 			vars[strings.TrimSuffix(name, "}")] = segs[i]
 			continue
@@ -62,11 +75,8 @@ func clusterMethods() []method {
 		get("/cluster/nextid", method{params: map[string]param{"vmid": optVMID}, handle: nextID}),
 		get("/cluster/log", method{params: map[string]param{"max": {kind: "integer", min: one}}, handle: showClusterLog}),
 		get("/cluster/tasks", method{handle: clusterTasks}),
-		get("/cluster/replication", method{perm: onRoot(), handle: emptyList}),
-		get("/cluster/ha/resources", method{perm: onRoot("Sys.Audit"), params: map[string]param{"type": enum("ct", "vm")}, handle: haResources}),
-		get("/cluster/ha/resources/{sid}", method{perm: onRoot("Sys.Audit"), handle: haResource}),
+		get("/cluster/replication", method{handle: listReplication}),
 		get("/pools", method{params: map[string]param{"poolid": str, "type": {kind: "string", enum: []string{"qemu", "lxc", "storage"}, requires: "poolid"}}, handle: listPools}),
-		get("/storage", method{params: map[string]param{"type": str}, handle: listStorages}),
 	}
 }
 
@@ -94,9 +104,6 @@ func accessMethods() []method {
 }
 
 func nodeMethods() []method {
-	onStorage := func(g *grant) string {
-		return g.any("/storage/"+g.vars["storage"], "Datastore.Audit", "Datastore.AllocateSpace")
-	}
 	list := map[string]param{
 		"start": natural, "limit": natural, "source": enum("archive", "active", "all"), "since": integer, "until": integer, "typefilter": str,
 		"userfilter": str, "errors": boolean, "vmid": {kind: "integer", check: checkVMID},
@@ -112,13 +119,6 @@ func nodeMethods() []method {
 		get("/nodes/{node}/tasks/{upid}/log", method{protected: true, handle: taskLogLines, params: map[string]param{
 			"start": natural, "limit": natural, "download": boolean,
 		}}),
-		get("/nodes/{node}/storage", method{protected: true, handle: nodeStorages, params: map[string]param{
-			"content": strList, "enabled": boolean, "format": boolean, "storage": str, "target": str,
-		}}),
-		get("/nodes/{node}/storage/{storage}/status", method{protected: true, perm: onStorage, handle: storageStatus}),
-		get("/nodes/{node}/storage/{storage}/content", method{protected: true, perm: onStorage, handle: storageContent, params: map[string]param{
-			"content": str, "vmid": {kind: "integer", check: checkVMID},
-		}}),
 	}
 }
 
@@ -126,43 +126,42 @@ func guestMethods(kind Kind) []method {
 	all := "/nodes/{node}/" + string(kind)
 	one := all + "/{vmid}"
 	edit := func(g *grant) string { return g.any("/vms/"+g.vars["vmid"], vmConfig...) }
-	create := func(g *grant) string {
-		if p := g.raw["pool"].text; p != "" && g.all("/pool/"+p, "VM.Allocate") == "" {
-			return ""
-		}
-		return g.all("/vms/"+g.raw["vmid"].text, "VM.Allocate")
-	}
-	made := map[string]param{"vmid": need(param{kind: "integer", check: checkVMID}), "pool": str, "start": boolean, "storage": str}
+	made := map[string]param{"vmid": need(param{kind: "integer", check: checkVMID}), "pool": str, "start": boolean, "storage": str, "bwlimit": natural}
 	list, kill := map[string]param{}, map[string]param{"purge": boolean, "destroy-unreferenced-disks": boolean}
-	stop := map[string]param{"skiplock": boolean, "overrule-shutdown": boolean}
-	start := map[string]param{"skiplock": boolean}
-	change := map[string]param{"digest": str, "delete": strList, "revert": strList}
+	change := map[string]param{"digest": {kind: "string", maxLen: 40}, "delete": strList, "revert": strList}
 	if kind == QEMU {
 		list["full"], kill["skiplock"] = boolean, boolean
-		stop["timeout"], stop["keepActive"], stop["migratedfrom"] = natural, boolean, str
-		start["timeout"], start["machine"] = natural, str
-		change["skiplock"], change["force"] = boolean, boolean
+		change["skiplock"], change["force"] = boolean, param{kind: "boolean", requires: "delete"}
+		made["archive"], made["live-restore"], made["import-working-storage"] = str, boolean, str
+		made["force"], made["unique"] = param{kind: "boolean", requires: "archive"}, param{kind: "boolean", requires: "archive"}
 	} else {
-		kill["force"], start["debug"] = boolean, boolean
-		made["ostemplate"], made["unique"], made["password"], made["ssh-public-keys"] = need(str), boolean, str, str
+		kill["force"] = boolean
+		made["ostemplate"], made["password"], made["ssh-public-keys"] = need(str), str, str
+		made["restore"], made["force"], made["ignore-unpack-errors"] = boolean, boolean, boolean
+		made["unique"] = param{kind: "boolean", requires: "restore"}
 	}
-	shutdown := map[string]param{"forceStop": boolean, "timeout": natural, "skiplock": boolean, "keepActive": boolean}
 	out := []method{
 		get(all, method{protected: true, params: list, handle: listGuests(kind)}),
-		post(all, method{protected: true, perm: create, params: made, also: configSchema(kind), handle: createGuest(kind)}),
+		post(all, method{protected: true, params: made, also: configSchema(kind), handle: createGuest(kind)}),
 		del(one, method{protected: true, perm: onGuest("VM.Allocate"), params: kill, handle: destroyGuest(kind)}),
-		get(one+"/config", method{perm: onGuest("VM.Audit"), params: map[string]param{"current": boolean, "snapshot": str}, handle: guestConfig(kind)}),
+		get(one+"/config", method{perm: onGuest("VM.Audit"), params: map[string]param{"current": boolean, "snapshot": configID}, handle: guestConfig(kind)}),
 		put(one+"/config", method{protected: true, perm: edit, params: change, also: configSchema(kind), handle: setConfig(kind)}),
-		get(one+"/snapshot", method{protected: true, perm: onGuest("VM.Audit"), handle: guestSnapshots(kind)}),
 		get(one+"/status/current", method{protected: true, perm: onGuest("VM.Audit"), handle: guestCurrent(kind)}),
-		post(one+"/status/start", method{protected: true, perm: onGuest("VM.PowerMgmt"), params: start, handle: power(kind, "start")}),
-		post(one+"/status/stop", method{protected: true, perm: onGuest("VM.PowerMgmt"), params: stop, handle: power(kind, "stop")}),
-		post(one+"/status/shutdown", method{protected: true, perm: onGuest("VM.PowerMgmt"), params: shutdown, handle: power(kind, "shutdown")}),
 	}
 	if kind == QEMU {
 		queued := maps.Clone(change)
-		queued["background_delay"] = natural
-		out = append(out, post(one+"/config", method{protected: true, perm: edit, params: queued, also: configSchema(kind), handle: queueConfig}))
+		queued["background_delay"] = param{kind: "integer", min: new(1), max: new(30)}
+		out = append(out, post(one+"/config", method{protected: true, perm: edit, params: queued, also: configSchema(kind), handle: queueConfig}), cloneMethod())
+		out = append(out, put(one+"/unlink", method{
+			protected: true, perm: onGuest("VM.Config.Disk"), params: map[string]param{"idlist": need(strList), "force": boolean}, handle: unlinkDisks,
+		}))
 	}
-	return out
+	template := map[string]param{}
+	if kind == QEMU {
+		template["disk"] = str
+	}
+	out = append(out, post(one+"/template", method{protected: true, perm: onGuest("VM.Allocate"), params: template, handle: makeTemplate(kind)}))
+	out = append(out, resizeMethod(kind))
+	out = append(out, powerMethods(kind)...)
+	return append(out, snapshotMethods(kind)...)
 }

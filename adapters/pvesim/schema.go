@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // method is one entry of the API table.
@@ -32,6 +33,7 @@ type param struct {
 	kind     string // string, boolean, integer
 	required bool
 	min, max *int
+	maxLen   int // characters; 0: no limit
 	enum     []string
 	list     bool                     // JSON arrays are welcome
 	requires string                   // another parameter that must be there too
@@ -51,6 +53,16 @@ var (
 	strList = param{kind: "string", list: true}
 )
 
+// configID names snapshots.
+var configID = param{kind: "string", maxLen: 40, check: func(s string) string {
+	if configIDPattern.MatchString(s) {
+		return ""
+	}
+	return "invalid format - invalid configuration ID '" + s + "'\n"
+}}
+
+var configIDPattern = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_-]+$`)
+
 func enum(values ...string) param { return param{kind: "string", enum: values} }
 
 func need(p param) param {
@@ -62,14 +74,16 @@ const minVMID, maxVMID = 100, 999999999
 
 // pathParams are the schemas of variables in paths.
 var pathParams = map[string]param{
-	"node":    {kind: "string", check: format(nodeName, "value does not look like a valid node name")},
-	"vmid":    {kind: "integer", check: checkVMID},
-	"upid":    str,
-	"userid":  {kind: "string", check: format(regexp.MustCompile(`^[^\s:/]+@[A-Za-z][A-Za-z0-9.\-_]+$`), "value does not look like a valid user name")},
-	"tokenid": {kind: "string", check: pattern(regexp.MustCompile(`^[A-Za-z][A-Za-z0-9.\-_]+$`), `(?^:[A-Za-z][A-Za-z0-9\.\-_]+)`)},
-	"storage": {kind: "string", check: format(regexp.MustCompile(`^[a-zA-Z][a-zA-Z0-9\-_.]*[a-zA-Z0-9]$`), "storage ID contains illegal characters")},
-	"sid":     str,
-	"volume":  str,
+	"node":     {kind: "string", check: format(nodeName, "value does not look like a valid node name")},
+	"vmid":     {kind: "integer", check: checkVMID},
+	"upid":     str,
+	"userid":   {kind: "string", check: format(regexp.MustCompile(`^[^\s:/]+@[A-Za-z][A-Za-z0-9.\-_]+$`), "value does not look like a valid user name")},
+	"tokenid":  {kind: "string", check: pattern(regexp.MustCompile(`^[A-Za-z][A-Za-z0-9.\-_]+$`), `(?^:[A-Za-z][A-Za-z0-9\.\-_]+)`)},
+	"storage":  {kind: "string", check: format(regexp.MustCompile(`^[a-zA-Z][a-zA-Z0-9\-_.]*[a-zA-Z0-9]$`), "storage ID contains illegal characters")},
+	"sid":      {kind: "string", check: checkSID},
+	"id":       str,
+	"volume":   str,
+	"snapname": configID,
 }
 
 var nodeName = regexp.MustCompile(`^[a-zA-Z0-9]([a-zA-Z0-9\-]*[a-zA-Z0-9])?$`)
@@ -183,7 +197,12 @@ func (p param) complain(v value) string {
 		return "value '" + got + "' does not have a value in the enumeration '" + strings.Join(p.enum, ", ") + "'"
 	}
 	if p.check != nil {
-		return p.check(got)
+		if complaint := p.check(got); complaint != "" {
+			return complaint
+		}
+	}
+	if p.maxLen > 0 && utf8.RuneCountInString(got) > p.maxLen {
+		return fmt.Sprintf("value may only be %d characters long", p.maxLen)
 	}
 	return ""
 }

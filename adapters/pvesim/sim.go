@@ -34,10 +34,11 @@ type Options struct {
 // Pace says how long the stages of a task take. Waiting for locks comes on top.
 type Pace struct {
 	Start   time.Duration // from fork to the first act of the worker
-	Volume  time.Duration // freeing or allocating one volume
+	Volume  time.Duration // freeing or allocating one volume; unpacking a backup takes four times as long
 	Cleanup time.Duration // each stage of a destroy after the volumes
 	Power   time.Duration // starting or stopping a guest
 	Write   time.Duration // holding the lock of user.cfg for one write
+	HA      time.Duration // until the HA stack acts; zero: at once, and on requests only
 }
 
 // Timings that Proxmox VE has built in.
@@ -75,7 +76,9 @@ type Sim struct {
 	access   *access
 	userCfg  lock // the cluster-wide lock of user.cfg
 	flocks   map[flockKey]*lock
-	ha       map[int]string // VMID -> requested state
+	ha       map[int]string            // VMID -> requested state
+	haExtra  map[int]map[string]string // other options of the resource
+	jobs     []*replicationJob
 	stats    map[int]*statSlot
 	ticket   []byte // signing key
 	log      clusterLog
@@ -109,7 +112,7 @@ func New(o Options) (*Sim, error) {
 		rng:       rand.New(rand.NewPCG(o.Seed, 0x70766573696d)), //nolint:gosec // reproducible, nothing real is protected
 		nodes:     map[string]*node{}, guests: map[int]*guest{}, freeHint: minVMID,
 		stores: map[string]*storage{}, access: newAccess(), flocks: map[flockKey]*lock{},
-		ha: map[int]string{}, stats: map[int]*statSlot{},
+		ha: map[int]string{}, haExtra: map[int]map[string]string{}, stats: map[int]*statSlot{},
 		heldLocks: map[int]func(){},
 	}
 	if s.authDelay == 0 {
@@ -130,7 +133,7 @@ func New(o Options) (*Sim, error) {
 		s.nodes[name] = n
 		s.order = append(s.order, n)
 	}
-	s.addStorage(Storage{ID: "local", Type: "dir", Path: "/var/lib/vz", Content: []string{"images", "rootdir", "iso", "vztmpl", "backup", "snippets"}})
+	s.addStorage(Storage{ID: "local", Type: "dir", Path: "/var/lib/vz", Content: []string{"images", "rootdir", "iso", "vztmpl", "backup", "snippets"}, PruneBackups: "keep-all=1"})
 	s.addStorage(Storage{ID: "local-lvm", Type: "lvmthin", Content: []string{"images", "rootdir"}})
 	return s, nil
 }

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"maps"
 	"math"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,31 +11,46 @@ import (
 
 // Storage describes one storage of the cluster.
 type Storage struct {
-	ID string
-	// Type is dir, lvmthin, lvm, zfspool, nfs or the like; it decides how volumes
-	// are named.
-	Type string
-	// Path is where file-based storages live; it shows in error texts only.
-	Path    string
-	Content []string
+	ID string `json:"id"`
+	// Type is dir, nfs, lvmthin, lvm, zfspool, rbd, pbs or the like; it decides how
+	// volumes are named and what deleting a missing one means.
+	Type string `json:"type"`
+	// Path is where file-based storages live.
+	Path    string   `json:"path,omitempty"`
+	Content []string `json:"content,omitempty"`
 	// Nodes limits the storage to these; empty means all.
-	Nodes    []string
-	Shared   bool
-	Disabled bool
+	Nodes    []string `json:"nodes,omitempty"`
+	Shared   bool     `json:"shared,omitempty"`
+	Disabled bool     `json:"disabled,omitempty"`
+	// VG, ThinPool and Pool name what lvm, lvmthin and zfspool storages lie on. A
+	// storage that names it needs that [DiskPool] on the node; one that does not
+	// is always there.
+	VG       string `json:"vg,omitempty"`
+	ThinPool string `json:"thinpool,omitempty"`
+	Pool     string `json:"pool,omitempty"`
+	// SafeRemove makes an lvm storage zero what it frees, in a second task.
+	SafeRemove bool `json:"saferemove,omitempty"`
+	// PruneBackups are its retention options, as in "keep-last=3".
+	PruneBackups string `json:"prune_backups,omitempty"`
 }
 
 // Volume describes one volume.
 type Volume struct {
-	VolID   string // "storage:name"
-	Node    string // which node's copy of a storage that is not shared
-	VMID    int    // owner; 0 for none
-	Size    int64  // bytes
-	Content string // images, rootdir, backup, iso, ...
-	Format  string
+	VolID   string `json:"volid"`             // "storage:name"
+	Node    string `json:"node"`              // which node's copy of a storage that is not shared
+	VMID    int    `json:"vmid,omitempty"`    // owner; 0 for none
+	Size    int64  `json:"size"`              // bytes
+	Content string `json:"content,omitempty"` // images, rootdir, backup, iso, ...
+	Format  string `json:"format,omitempty"`
+	// CTime is the time of creation that lists show, in seconds; zero means now,
+	// or for backups what their name says.
+	CTime int64 `json:"ctime,omitempty"`
 	// Parent is the base volume of a linked clone.
-	Parent    string
-	Notes     string
-	Protected bool
+	Parent    string `json:"parent,omitempty"`
+	Notes     string `json:"notes,omitempty"`
+	Protected bool   `json:"protected,omitempty"`
+	// Archive is what is in a backup; without one it cannot be read.
+	Archive *Archive `json:"archive,omitempty"`
 }
 
 type storage struct {
@@ -50,11 +64,9 @@ type volKey struct{ node, volid string }
 
 type volume struct {
 	Volume
-	ctime  int64
-	clones int // linked clones of it
+	clones int      // linked clones of it
+	snaps  []string // names of its snapshots, oldest first
 }
-
-var ownerPattern = regexp.MustCompile(`(?:^|/)(?:vm|base|subvol|basevol)-(\d+)-`)
 
 // AddStorage makes a storage, or replaces one's definition and keeps its volumes.
 func (s *Sim) AddStorage(st Storage) { s.do(func() { s.addStorage(st) }) }
@@ -69,6 +81,19 @@ func (s *Sim) addStorage(st Storage) {
 
 // RemoveStorage drops a storage's definition; its volumes are out of reach.
 func (s *Sim) RemoveStorage(id string) { s.do(func() { delete(s.stores, id) }) }
+
+// Storages lists the storages by id.
+func (s *Sim) Storages() []Storage {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out []Storage
+	for _, id := range slices.Sorted(maps.Keys(s.stores)) {
+		st := s.stores[id].Storage
+		st.Content, st.Nodes = slices.Clone(st.Content), slices.Clone(st.Nodes)
+		out = append(out, st)
+	}
+	return out
+}
 
 // AddVolume makes a volume, as an unreferenced disk, an image or a backup.
 func (s *Sim) AddVolume(v Volume) error {
@@ -126,7 +151,13 @@ func (s *Sim) putVolume(st *storage, n *node, v Volume) {
 	if v.Format == "" {
 		v.Format = "raw"
 	}
-	vol := &volume{Volume: v, ctime: n.now().Unix()}
+	if v.CTime == 0 {
+		v.CTime = n.now().Unix()
+		if at, named := archiveTime(v.VolID); named {
+			v.CTime = at
+		}
+	}
+	vol := &volume{Volume: v}
 	k := st.key(n.name, v.VolID)
 	st.vols[k] = vol
 	if st.owned[v.VMID] == nil {
@@ -171,20 +202,7 @@ func (s *Sim) usable(name string, n *node) string {
 	case len(st.Nodes) > 0 && !slices.Contains(st.Nodes, n.name):
 		return "storage '" + name + "' is not available on node '" + n.name + "'"
 	}
-	return ""
-}
-
-// filePath is where a volume lies, for texts.
-func (st *storage) filePath(volid string) string {
-	_, name, _ := strings.Cut(volid, ":")
-	if st.fileBased() {
-		return st.Path + "/images/" + name
-	}
-	return "/dev/" + st.ID + "/" + name
-}
-
-func (st *storage) fileBased() bool {
-	return slices.Contains([]string{"dir", "nfs", "cifs", "btrfs", "cephfs"}, st.Type)
+	return n.groundless(&st.Storage)
 }
 
 // allocate makes the next free disk of a guest and returns its volume id.
@@ -199,7 +217,7 @@ func (s *Sim) allocate(st *storage, n *node, kind Kind, vmid int, format string,
 	for i := 0; ; i++ {
 		name := fmt.Sprintf("vm-%d-disk-%d", vmid, i)
 		if st.Type == "zfspool" && kind == LXC {
-			name = fmt.Sprintf("subvol-%d-disk-%d", vmid, i)
+			name, format = fmt.Sprintf("subvol-%d-disk-%d", vmid, i), "subvol"
 		}
 		volid := st.ID + ":" + name
 		if st.fileBased() {
@@ -289,13 +307,4 @@ func naturally(a, b string) int {
 	i, _ := strconv.Atoi(a[len(abus):])
 	j, _ := strconv.Atoi(b[len(bbus):])
 	return i - j
-}
-
-func ownerOf(volid string) int {
-	m := ownerPattern.FindStringSubmatch(strings.TrimPrefix(volid[strings.Index(volid, ":")+1:], ":"))
-	if m == nil || !strings.Contains(volid, ":") {
-		return 0
-	}
-	n, _ := strconv.Atoi(m[1])
-	return n
 }

@@ -2,6 +2,7 @@ package pvesim
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -35,8 +36,13 @@ type task struct {
 	interrupted bool
 	slow        time.Duration // added to the coming stage by a fault
 	abandon     func()        // gives up the lock being waited for
-	lockPath    string        // its name, while waiting
-	release     []func()      // what the process holds: the kernel frees it when it ends
+	// waiting words the failure to get that lock; nil when none is waited for.
+	waiting func(why string) string
+	release []func() // what the process holds: the kernel frees it when it ends
+	after   []func() // what others do once it has ended, however it ended
+	// unwind is what the worker still does when it dies of an error, whatever
+	// stage it is at; it words the error. A killed worker does nothing.
+	unwind func(text string) string
 }
 
 // stage is one named step of a worker.
@@ -46,6 +52,9 @@ type stage struct {
 	// swallows says that an interrupt does not end the task here: the code
 	// turns it into a warning for the volume at hand.
 	swallows bool
+	// cleanup is what the worker still does when this stage fails or is
+	// interrupted; not when it is killed.
+	cleanup func(t *task)
 	// Exactly one of these: act runs and is over; wait calls resume when it is.
 	act  func(t *task) string
 	wait func(t *task, resume func(failure string))
@@ -182,7 +191,7 @@ func (t *task) gate(st stage) {
 	case FaultTaskDelay:
 		t.slow = in.fault.Delay
 	case FaultTaskFail:
-		t.fail(in.fault.Text)
+		t.failAt(st, in.fault.Text)
 	default:
 		t.die()
 	}
@@ -191,7 +200,7 @@ func (t *task) gate(st stage) {
 func (t *task) run(st stage) {
 	if st.act != nil {
 		if failure := st.act(t); failure != "" {
-			t.fail(failure)
+			t.failAt(st, failure)
 		}
 		return
 	}
@@ -201,7 +210,7 @@ func (t *task) run(st stage) {
 			return
 		}
 		if failure != "" {
-			t.fail(failure)
+			t.failAt(st, failure)
 			return
 		}
 		wake()
@@ -219,8 +228,21 @@ func (t *task) succeed() {
 	t.finish("OK")
 }
 
+// failAt ends the task with an error of one stage, which may clean up first.
+func (t *task) failAt(st stage, text string) {
+	if st.cleanup != nil {
+		st.cleanup(t)
+	}
+	t.fail(text)
+}
+
 // fail ends the task with an error; its line ends are folded to blanks.
 func (t *task) fail(text string) {
+	if t.unwind != nil {
+		clean := t.unwind
+		t.unwind = nil
+		text = clean(text)
+	}
 	text = strings.TrimSpace(strings.ReplaceAll(text, "\n", " "))
 	t.print("TASK ERROR: " + text)
 	t.finish(text)
@@ -247,8 +269,8 @@ func (t *task) finish(exit string) {
 	if t.s.onTask(t, "", FaultTaskForget) != nil {
 		t.node.tasks.forget(t.upid)
 	}
-	held := t.release
-	t.release = nil
+	held := slices.Concat(t.release, t.after)
+	t.release, t.after = nil, nil
 	for _, f := range held {
 		f()
 	}
@@ -258,12 +280,14 @@ func (t *task) finish(exit string) {
 func (t *task) interrupt() {
 	switch {
 	case !t.alive:
-	case t.lockPath != "":
-		t.fail("can't lock file '" + t.lockPath + "' - received interrupt")
+	case t.waiting != nil:
+		t.fail(t.waiting("received interrupt"))
 	case len(t.stages) > 0 && t.stages[0].swallows:
 		t.interrupted = true
 		t.rested = true
 		t.wake()
+	case len(t.stages) > 0 && t.gated:
+		t.failAt(t.stages[0], "received interrupt")
 	default:
 		t.fail("received interrupt")
 	}
@@ -272,18 +296,25 @@ func (t *task) interrupt() {
 // lockStage takes the flock of a guest's config, waiting ten seconds at most,
 // and keeps it until the worker ends.
 func (s *Sim) lockStage(kind Kind, vmid int) stage {
-	return stage{name: StageLock, wait: func(t *task, resume func(string)) {
+	return s.flockStage(StageLock, kind, vmid, func(why string) string {
+		return "can't lock file '" + flockPath(kind, vmid) + "' - " + why
+	})
+}
+
+// flockStage takes a lock file; failed words what the worker says if it does
+// not get it.
+func (s *Sim) flockStage(name string, kind Kind, vmid int, failed func(why string) string) stage {
+	return stage{name: name, wait: func(t *task, resume func(string)) {
 		l := s.flock(t.node, kind, vmid)
-		lockPath := flockPath(kind, vmid)
 		waited := l.held
 		if waited {
 			t.print("trying to acquire lock...")
-			t.lockPath = lockPath
+			t.waiting = failed
 		}
 		t.abandon = s.acquire(l, lockTimeout, func(got bool) {
-			t.lockPath, t.abandon = "", nil
+			t.waiting, t.abandon = nil, nil
 			if !got {
-				resume("can't lock file '" + lockPath + "' - got timeout")
+				resume(failed("got timeout"))
 				return
 			}
 			t.release = append(t.release, func() { s.release(l) })
@@ -292,10 +323,33 @@ func (s *Sim) lockStage(kind Kind, vmid int) stage {
 			}
 			resume("")
 		})
-		if t.lockPath == "" {
+		if t.waiting == nil {
 			t.abandon = nil
 		}
 	}}
+}
+
+// locked puts stages under the flock of a guest's config, which is given up
+// after the last of them, as lock_config does around a function.
+func (s *Sim) locked(lockName string, kind Kind, vmid int, stages ...stage) []stage {
+	lock := s.lockStage(kind, vmid)
+	lock.name = lockName
+	last := &stages[len(stages)-1]
+	do := last.act
+	last.act = func(t *task) string {
+		defer t.unlock()
+		return do(t)
+	}
+	return append([]stage{lock}, stages...)
+}
+
+// unlock gives up the lock that was taken last.
+func (t *task) unlock() {
+	if n := len(t.release); n > 0 {
+		free := t.release[n-1]
+		t.release = t.release[:n-1]
+		free()
+	}
 }
 
 func act(name string, takes time.Duration, f func(t *task) string) stage {
