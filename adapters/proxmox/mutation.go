@@ -31,6 +31,7 @@ const (
 	expires                            // the attempt's token, for good
 	protects                           // the guest from being destroyed
 	removes                            // the tombstone of an attempt that nobody can make again
+	marks                              // the guest, in its description
 )
 
 // A subject is what an attempt is about: whatever a mutation names must be here.
@@ -69,6 +70,8 @@ var (
 	unixForm = regexp.MustCompile(`^[1-9][0-9]{0,11}$`)
 	bit      = regexp.MustCompile(`^[01]$`)
 	anyText  = regexp.MustCompile(`^[ -~]+$`)
+	// markForm ends in a mark.
+	markForm = regexp.MustCompile(`(?s)\A.*writ-id:[0-9a-f]{32}\z`)
 )
 
 // check is the last look at a mutation before it leaves the process, by who did
@@ -99,6 +102,8 @@ func (m mutation) check() error {
 		return m.ofAttempt(http.MethodPut, s.tokenPath(), params{"expire": literally("1")})
 	case removes:
 		return m.ofAttempt(http.MethodDelete, s.tokenPath(), nil)
+	case marks:
+		return m.is(http.MethodPut, path+"/config", params{"digest": digestForm, "description": markForm}, nil)
 	case protects:
 		return m.is(http.MethodPut, path+"/config", params{"digest": digestForm, "protection": literally("1")}, nil)
 	}

@@ -12,6 +12,7 @@ func commands(a *app) []*cobra.Command {
 		newSignCmd(a),
 		newCosignCmd(a),
 		newInspectCmd(a),
+		newEnrolCmd(a),
 		newSubmitCmd(a),
 		newVoidCmd(a),
 		newOpsCmd(a),

@@ -252,6 +252,9 @@ func TestABenignOpIsKeyless(t *testing.T) {
 			if s := o.Started; !s.Keyless || len(s.Envelope) != 0 || len(s.Signers) != 0 || s.SubmittedBy != "ci" {
 				t.Errorf("on record: keyless %t, %d bytes of envelope, signers %v, by %q; want a keyless op by ci", s.Keyless, len(s.Envelope), s.Signers, s.SubmittedBy)
 			}
+			if o.Applied() {
+				t.Error("the op's nonce is an applied key, want none of an op that nobody signed")
+			}
 			if _, err := op.ParseNonce(string(a.Nonce)); err != nil {
 				t.Errorf("the op's name: %v", err)
 			}

@@ -193,8 +193,11 @@ func (o *Op) checkHeader(e Event, h *Header) error {
 }
 
 // Applied tells whether the op has taken effect and is on record as done: its
-// nonce is an applied key.
-func (o *Op) Applied() bool { return o.State == StateSucceeded }
+// nonce is an applied key. That of an op that nobody signed is no key.
+func (o *Op) Applied() bool { return o.State == StateSucceeded && !o.Keyless() }
+
+// Keyless tells whether the op is one that nobody signed.
+func (o *Op) Keyless() bool { return o.Started != nil && o.Started.Keyless }
 
 // Spent tells whether the nonce can never run again.
 func (o *Op) Spent() bool { return o.State.Final() }

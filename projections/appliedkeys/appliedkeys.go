@@ -55,12 +55,14 @@ type row struct {
 
 	Position eventstore.Position `json:"position"`
 	Revision eventstore.Revision `json:"revision"`
+	// Keyless: nobody signed the op, and its nonce is no key to anything.
+	Keyless bool `json:"keyless,omitzero"`
 }
 
 const prefix = "op/"
 
 // Lookup gives the entry of a nonce; false if, as far as the view has come,
-// the key is not spent.
+// the key is not spent, or the op is a keyless one.
 func (k *Keys) Lookup(ctx context.Context, n op.Nonce) (Entry, bool, error) {
 	data, found, err := k.view.Get(ctx, prefix+string(n))
 	if err != nil {
@@ -73,7 +75,7 @@ func (k *Keys) Lookup(ctx context.Context, n op.Nonce) (Entry, bool, error) {
 	if err != nil {
 		return Entry{}, false, fmt.Errorf("look up %s: %w", n.Short(), err)
 	}
-	if !r.State.Final() && r.Corrupt == "" {
+	if !r.State.Final() && r.Corrupt == "" || r.Keyless {
 		return Entry{}, false, nil
 	}
 	return Entry{
@@ -115,7 +117,11 @@ func (k *Keys) Apply(ctx context.Context, view *projections.Changes, e eventstor
 	if r.Corrupt != "" {
 		return nil
 	}
-	r.Track, _ = r.Follow(e)
+	var happened op.Event
+	r.Track, happened = r.Follow(e)
+	if started, ok := happened.(*op.Started); ok {
+		r.Keyless = started.Keyless
+	}
 	r.Position, r.Revision = e.Position, e.Revision
 	if data, err = op.Marshal(r); err != nil {
 		return err

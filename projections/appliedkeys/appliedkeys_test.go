@@ -73,6 +73,12 @@ func TestLookup(t *testing.T) {
 			s.Launching()
 			return s.Failed(op.KindResolved, op.EffectUnknown)
 		}, true, false, op.StateFailed},
+		{"succeeded, and nobody had signed it", func(s *viewtest.Story) eventstore.Recorded {
+			s.StartedKeyless()
+			s.Launching()
+			s.Running("UPID:x")
+			return s.Succeeded()
+		}, false, false, 0},
 		{"taken back", func(s *viewtest.Story) eventstore.Recorded { return s.Voided() }, true, false, op.StateVoided},
 	}
 	for _, tt := range tests {

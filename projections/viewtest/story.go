@@ -103,12 +103,23 @@ func put(t testing.TB, store eventstore.Store, stream eventstore.StreamID, rec o
 // Started claims the op for the next attempt.
 func (s *Story) Started() eventstore.Recorded {
 	s.t.Helper()
+	return s.started(false)
+}
+
+// StartedKeyless claims an op that nobody signed.
+func (s *Story) StartedKeyless() eventstore.Recorded {
+	s.t.Helper()
+	return s.started(true)
+}
+
+func (s *Story) started(keyless bool) eventstore.Recorded {
+	s.t.Helper()
 	h := s.Header()
 	h.Attempt++
 	var claim op.Claim
 	binary.BigEndian.PutUint64(claim[:], uint64(h.Attempt))
 	h.OpID = op.OpID(h.Nonce, h.Attempt, claim)
-	return s.Append(&op.Started{Header: h, Claim: claim, Intent: op.Intent{Class: h.Class, Target: h.Target}, Role: "operator"})
+	return s.Append(&op.Started{Header: h, Claim: claim, Intent: op.Intent{Class: h.Class, Target: h.Target}, Role: "operator", Keyless: keyless})
 }
 
 // Launching announces the request.
