@@ -79,8 +79,10 @@ type Config struct {
 	// ledger: its tokens are the host's memory of what the ledger has launched.
 	ServiceUser     string
 	ServicePassword Secret
-	// AttemptRole is the role that an attempt's token gets on its guest: it must
-	// hold VM.Allocate and nothing else. Empty means DefaultAttemptRole.
+	// AttemptRole is the role that an attempt's token gets on the guest that it
+	// destroys: it must hold VM.Allocate and nothing else. What else classes
+	// need comes by roles called AttemptRole-PRIVILEGE, which hold that one
+	// privilege. Empty means DefaultAttemptRole.
 	AttemptRole string
 	// AttemptLease is for how long an attempt's token is good, by the clock of
 	// the guest's node: 30 seconds to 15 minutes, zero means the default. A

@@ -236,14 +236,24 @@ func simAccess(sim *pvesim.Sim) (string, error) {
 	return sim.AddToken(simToken, pvesim.Token{Comment: "writ"})
 }
 
-// simServiceUser makes the service user, with what it needs for guests and no
-// more, and gives its password.
+// simServiceUser makes the service user, with what it needs for every class and
+// no more, and gives its password. An attempt's token gets roles that hold one
+// privilege each.
 func simServiceUser(sim *pvesim.Sim) string {
 	password := string(drawNonce())
+	onGuests := []string{"VM.Allocate", "VM.Backup", "VM.PowerMgmt", "VM.Snapshot", "VM.Snapshot.Rollback"}
+	onStorages := []string{"Datastore.Allocate", "Datastore.AllocateSpace"}
 	sim.AddRole("WritAttempt", "VM.Allocate")
-	sim.AddRole("WritService", "VM.Allocate", "VM.Config.Options")
+	for _, privilege := range slices.Concat(onGuests[1:], onStorages, []string{"Sys.Modify"}) {
+		sim.AddRole("WritAttempt-"+privilege, privilege)
+	}
+	sim.AddRole("WritService", append(onGuests, "VM.Config.Options")...)
+	sim.AddRole("WritServiceStorage", onStorages...)
+	sim.AddRole("WritServicePools", "Sys.Modify")
 	sim.AddUser(simUser, password)
 	sim.Grant("/vms", simUser, "WritService", true)
+	sim.Grant("/storage", simUser, "WritServiceStorage", true)
+	sim.Grant("/", simUser, "WritServicePools", false)
 	return password
 }
 
