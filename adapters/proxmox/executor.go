@@ -88,19 +88,43 @@ func (x *executor) Launch(ctx context.Context, a engine.Attempt, announced *op.L
 	body, err := h.send(ctx, h.at(t.node), t.mutation(), as, h.launchTimeout)
 	if err != nil {
 		proof, err := verdict(t, fmt.Errorf("launch as %s: %w", as.id, err))
-		log.Warn("launch failed", "definite", engine.IsDefinite(err), "proof", proof, "err", err)
 		if p != nil && engine.IsDefinite(err) {
 			p.discard(ctx) // nothing will ever use it, and it can still do something
+			err = x.onlyAnswer(ctx, announced, err)
 		}
+		log.Warn("launch failed", "definite", engine.IsDefinite(err), "proof", proof, "err", err)
 		return "", err
 	}
 	upid, err := readUPID(body, t, as.id)
+	if errors.Is(err, errIdle) {
+		log.Warn("the host found nothing to do")
+		if p != nil {
+			p.discard(ctx)
+		}
+		return "", engine.Definite(fmt.Errorf("launch: %w: the guest is not on node %s any more", err, t.node))
+	}
 	if err != nil {
 		log.Error("the answer to a launch makes no sense", "err", err)
 		return "", fmt.Errorf("launch: the host answered 200, but %w; it may have started the task", err)
 	}
 	log.Info("the host has started the task", "upid", upid)
 	return upid, nil
+}
+
+// onlyAnswer doubts a refusal that the host itself has answered, if the host has
+// a task of the attempt all the same: then what lies between has delivered the
+// request twice, and this is the answer to the other one.
+func (x *executor) onlyAnswer(ctx context.Context, announced *op.Launching, refusal error) error {
+	if asStatus(refusal) == nil {
+		return refusal
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), discardTimeout)
+	defer cancel()
+	s, err := x.FindTasks(ctx, announced)
+	if err != nil || len(s.UPIDs) == 0 {
+		return refusal
+	}
+	return fmt.Errorf("%v; yet the host has a task of the attempt (%s): the request was delivered more than once", refusal, clip(s.UPIDs[0]))
 }
 
 // claimLaunch gives the right to send the request of an op id, once in the
@@ -172,6 +196,9 @@ func announcedAttempt(l *op.Launching) (attempt, error) {
 	return t, matches(l.Observed, l.Target)
 }
 
+// errIdle says that the host has answered a launch, and started nothing.
+var errIdle = errors.New("the host found nothing to do")
+
 // readUPID reads the answer to a launch and refuses every task that is not
 // this launch's.
 func readUPID(body []byte, a attempt, token string) (string, error) {
@@ -182,6 +209,9 @@ func readUPID(body []byte, a attempt, token string) (string, error) {
 	var text string
 	if err := r.decode(&text); err != nil {
 		return "", err
+	}
+	if idle := a.conduct.idle; idle != "" && text == idle {
+		return "", errIdle
 	}
 	u, err := ParseUPID(text)
 	if err != nil {

@@ -108,6 +108,10 @@ func (j *Job) onProbe(now time.Time, in Probed) Command {
 			Header: j.header(now), ExitStatus: j.exitStatus, Evidence: ev, Residue: lines(in.Finding.Residue),
 		})
 	case op.EffectPartial:
+		if j.orphan {
+			// An end would free the target for the next op, beside what is at work.
+			break
+		}
 		return j.fail(now, op.KindTaskFailed, op.EffectPartial, said+", and the target is half done: "+sentence(ev.Reasons), &ev)
 	case op.EffectNone:
 		// The task is over, so nothing of ours can act any more, and the

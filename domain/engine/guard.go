@@ -258,6 +258,11 @@ func (e *Engine) now() time.Time {
 	floor := e.floor
 	_, halted := e.halts[haltClockBack]
 	e.mu.Unlock()
+	if now.Round(0).Before(floor) {
+		// Whoever was held up since it was read finds events that others have
+		// recorded meanwhile. Only a clock that is behind them now was set back.
+		now = e.cfg.Clock.Now()
+	}
 	back := floor.Sub(now.Round(0)) // by the wall: the monotonic clock knows of nothing before the start
 	switch {
 	case back > clockSlack:

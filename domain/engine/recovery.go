@@ -54,7 +54,8 @@ func (e *Engine) recoverAll(t *term) {
 }
 
 // doubtful tells whether another copy was known of before this one had begun to
-// recover.
+// recover, or may have been had the host answered: what this copy has as claimed
+// may have been launched in a future that it has lost.
 func (e *Engine) doubtful(t *term) bool {
 	select {
 	case <-t.surveyed:
@@ -63,7 +64,7 @@ func (e *Engine) doubtful(t *term) bool {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.halts[haltOtherCopy] != nil || e.halts[haltSuperseded] != nil
+	return e.halts[haltOtherCopy] != nil || e.halts[haltSuperseded] != nil || e.halts[haltUnchecked] != nil
 }
 
 // recoverPass takes up every op that is due. On the first pass it also waits
@@ -133,6 +134,12 @@ func (e *Engine) recoverOp(t *term, n op.Nonce, queued func()) {
 		return
 	}
 	if e.liveElsewhere(t, &o) || t.ctx.Err() != nil {
+		return
+	}
+	if o.Started.Epoch > t.lead.Epoch() {
+		// Another instance leads by now, and has claimed it. To fence it would
+		// stop that one's launch.
+		t.end()
 		return
 	}
 	l := &liveJob{
@@ -309,6 +316,7 @@ func (e *Engine) forgetSettled(pending []op.Nonce) {
 		}
 	}
 	e.mu.Unlock()
+	slices.Sort(gone) // so that the same history asks the same questions in the same order
 	for _, n := range gone {
 		if o, err := LoadOp(e.stopping, e.cfg.Store, e.cfg.Store.LedgerID(), n); err == nil && !o.State.InFlight() {
 			e.settled(&o)

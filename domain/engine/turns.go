@@ -2,6 +2,8 @@ package engine
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync"
 
 	"writ/domain/op"
@@ -109,8 +111,10 @@ func (t *turns) unblock(key string, n op.Nonce) {
 func (t *turns) whyBlocked(key string) string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for _, why := range t.blocked[key] {
-		return why
+	// Of several the first by its nonce: the reason is put on record, and is the
+	// same whenever the same has happened.
+	for _, n := range slices.Sorted(maps.Keys(t.blocked[key])) {
+		return t.blocked[key][n]
 	}
 	return ""
 }
