@@ -1,7 +1,6 @@
 package pebblestore
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -37,8 +36,14 @@ func (s *Store) Append(ctx context.Context, stream eventstore.StreamID, expected
 	// Copied, because a caller that does not wait for the end may go on to
 	// change its slices while they are being written.
 	r := &request{stream: stream, expected: expected, events: make([]eventstore.Proposed, len(events)), answer: make(chan outcome, 1)}
+	own := make([]byte, 0, size(events))
+	keep := func(b []byte) []byte {
+		from := len(own)
+		own = append(own, b...)
+		return own[from:len(own):len(own)]
+	}
 	for i, e := range events {
-		e.Data, e.Metadata = bytes.Clone(e.Data), bytes.Clone(e.Metadata)
+		e.Data, e.Metadata = keep(e.Data), keep(e.Metadata)
 		r.events[i] = e
 	}
 	select {
@@ -47,13 +52,17 @@ func (s *Store) Append(ctx context.Context, stream eventstore.StreamID, expected
 	default:
 	}
 	select {
-	case s.requests <- r:
-	case <-s.closing:
-		return fail(eventstore.ErrClosed)
-	case <-s.guard.frozen:
-		return fail(s.halted())
-	case <-ctx.Done():
-		return fail(ctx.Err())
+	case s.requests <- r: // nearly always there is room, and this is all it takes
+	default:
+		select {
+		case s.requests <- r:
+		case <-s.closing:
+			return fail(eventstore.ErrClosed)
+		case <-s.guard.frozen:
+			return fail(s.halted())
+		case <-ctx.Done():
+			return fail(ctx.Err())
+		}
 	}
 	var ended error
 	select {

@@ -25,15 +25,14 @@ type group struct {
 // who wait.
 func (s *Store) commitAll() {
 	defer close(s.unsettled)
-	end, written := s.shown().end, newTails() // with all that is written, durable or not
+	p := newPlan(s)
 	for s.guard.failed() == nil {
 		select {
 		case <-s.closing:
 			return
 		case <-s.guard.frozen:
 		case first := <-s.requests:
-			g := s.commit(s.gather(first), end, written)
-			end = g.end
+			g := s.commit(p, s.gather(first))
 			select {
 			case s.unsettled <- g:
 			case <-s.guard.frozen: // nobody may be left to take it
@@ -43,12 +42,12 @@ func (s *Store) commitAll() {
 }
 
 func (s *Store) gather(first *request) []*request {
-	waiting, size := []*request{first}, first.size()
-	for len(waiting) < s.maxGroup && size < maxGroupBytes {
+	waiting, total := []*request{first}, size(first.events)
+	for len(waiting) < s.maxGroup && total < maxGroupBytes {
 		select {
 		case r := <-s.requests:
 			waiting = append(waiting, r)
-			size += r.size()
+			total += size(r.events)
 		default:
 			return waiting
 		}
@@ -56,9 +55,10 @@ func (s *Store) gather(first *request) []*request {
 	return waiting
 }
 
-func (r *request) size() int {
+// size is what events hold in bytes.
+func size(events []eventstore.Proposed) int {
 	n := 0
-	for _, e := range r.events {
+	for _, e := range events {
 		n += len(e.Data) + len(e.Metadata)
 	}
 	return n
@@ -67,22 +67,20 @@ func (r *request) size() int {
 // commit decides appends, one after the other, and hands those that take
 // effect to pebble. From then on the look-ups of the next group see them;
 // readers don't, as the end that is shown has not moved.
-func (s *Store) commit(requests []*request, end eventstore.Position, written *tails) *group {
-	p := &plan{
-		store: s, batch: s.db.NewBatch(), now: s.clock().UTC(),
-		end: end, written: written, fresh: make(map[eventstore.StreamID]*freshStream),
-	}
+func (s *Store) commit(p *plan, requests []*request) *group {
+	p.begin()
 	g := &group{requests: requests, outcomes: make([]outcome, len(requests))}
 	for i, r := range requests {
 		g.outcomes[i].appended, g.outcomes[i].err = p.decide(r)
 	}
+	p.finish()
 	g.end = p.end
 	if p.batch.Empty() { // asked only here: pebble empties a large one
 		return g
 	}
 	g.batch = p.batch
-	// If this fails, all of the group may be on disk or none of it; end and
-	// written are wrong then, but nothing is decided any more. It may also
+	// If this fails, all of the group may be on disk or none of it; the plan
+	// is wrong then, but nothing is decided any more. It may also
 	// never come back, see guard.
 	if err := survive(func() error { return s.db.ApplyNoSyncWait(g.batch, pebble.Sync) }); err != nil {
 		s.guard.freeze(translate(err, ""))

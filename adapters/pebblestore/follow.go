@@ -126,9 +126,11 @@ func (s *Store) ledgerPage(ctx context.Context, at, end eventstore.Position, fil
 		return nil, at, translate(err, "")
 	}
 	defer it.Close()
+	events := walk{store: s}
+	defer events.close()
 	size, looked := 0, 0
 	for ok := it.First(); ok; ok = it.Next() {
-		p, err := s.placeAt(it, at+1, filter)
+		p, err := s.placeAt(it, at+1, filter, &events)
 		if err != nil {
 			return page, at, err
 		}
@@ -161,7 +163,7 @@ type place struct {
 
 // placeAt reads the place under the iterator, which must begin at want, and
 // its event if the stream passes.
-func (s *Store) placeAt(it *pebble.Iterator, want eventstore.Position, filter eventstore.Filter) (place, error) {
+func (s *Store) placeAt(it *pebble.Iterator, want eventstore.Position, filter eventstore.Filter, events *walk) (place, error) {
 	if key := it.Key(); len(key) != 9 || eventstore.Position(binary.BigEndian.Uint64(key[1:])) != want {
 		return place{}, &eventstore.CorruptError{Why: fmt.Sprintf("position %d is missing, key %x follows", want, key)}
 	}
@@ -181,7 +183,7 @@ func (s *Store) placeAt(it *pebble.Iterator, want eventstore.Position, filter ev
 		return p, nil
 	}
 	p.passes = true
-	p.event, err = s.get(stream, revision)
+	p.event, err = events.get(stream, revision)
 	if errors.Is(err, errNoEvent) {
 		return p, &eventstore.CorruptError{Stream: stream, Why: fmt.Sprintf("revision %d, which is at position %d, is missing", revision, want)}
 	}

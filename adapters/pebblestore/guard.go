@@ -34,6 +34,7 @@ type guard struct {
 	dir string // the ledger's folder
 
 	frozen chan struct{} // closed by freeze
+	syncs  syncTimes
 
 	mu      sync.Mutex // guards everything below
 	why     error      // the first failure; nil while all is well
@@ -213,14 +214,18 @@ func (g *guard) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
 	}
 	f, err := g.FS.Create(name, c)
 	g.done("create "+name, err)
-	return &guardedFile{File: f, guard: g, name: name}, nil
+	file := &guardedFile{File: f, guard: g, name: name, log: isLog(name)}
+	if file.log {
+		file.runway = new(runway)
+	}
+	return file, nil
 }
 
 func (g *guard) ReuseForWrite(from, to string, c vfs.DiskWriteCategory) (vfs.File, error) {
 	g.pass()
 	f, err := g.FS.ReuseForWrite(from, to, c)
 	g.done("create "+to, err)
-	return &guardedFile{File: f, guard: g, name: to}, nil
+	return &guardedFile{File: f, guard: g, name: to, log: isLog(to)}, nil
 }
 
 func (g *guard) Rename(from, to string) error {

@@ -8,10 +8,16 @@ type guardedFile struct {
 	vfs.File
 	guard *guard
 	name  string
+	log   bool // a piece of the log, whose syncs are timed
+
+	runway *runway // of a piece of the log that is new; nil otherwise
 }
 
 func (f *guardedFile) Write(b []byte) (int, error) {
 	f.guard.pass()
+	if f.runway != nil {
+		f.runway.lay(f, len(b))
+	}
 	n, err := f.File.Write(b)
 	f.guard.done("write "+f.name, err)
 	return n, nil
@@ -32,13 +38,13 @@ func (f *guardedFile) Preallocate(at, n int64) error {
 
 func (f *guardedFile) Sync() error {
 	f.guard.pass()
-	f.guard.done("sync "+f.name, f.File.Sync())
+	f.guard.done("sync "+f.name, f.timed(f.File.Sync))
 	return nil
 }
 
 func (f *guardedFile) SyncData() error {
 	f.guard.pass()
-	f.guard.done("sync "+f.name, f.File.SyncData())
+	f.guard.done("sync "+f.name, f.timed(f.File.SyncData))
 	return nil
 }
 

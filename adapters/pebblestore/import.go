@@ -214,7 +214,7 @@ func (s *Store) behindGap(at eventstore.Position) (eventstore.Position, error) {
 		return at, translate(it.Error(), "") // the reader behind it finds out
 	}
 	first := eventstore.Position(binary.BigEndian.Uint64(it.Key()[1:]))
-	p, err := s.placeAt(it, first, eventstore.Filter{StreamPrefixes: []string{"\xff"}})
+	p, err := s.placeAt(it, first, eventstore.Filter{StreamPrefixes: []string{"\xff"}}, nil)
 	if err != nil {
 		return at, err
 	}

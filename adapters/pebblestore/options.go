@@ -21,7 +21,8 @@ type Options struct {
 	Logger *slog.Logger
 	// Clock stamps events. Nil: time.Now.
 	Clock func() time.Time
-	// CacheBytes bounds the memory for blocks read from disk. 0: 64 MiB.
+	// CacheBytes bounds the memory for blocks read from disk, and for what finds
+	// them. 0: 24 MiB.
 	CacheBytes int64
 	// MemTableBytes is how much is kept in memory, and read again from the log
 	// when opening, before it is sorted into a table on disk. 0: 16 MiB.
@@ -41,6 +42,10 @@ type Options struct {
 	FS vfs.FS
 }
 
+// filterBits is how large the filters are, for each key. Only those of events
+// are ever asked.
+const filterBits = 10
+
 // maxGroupBytes bounds the data of the appends that share one fsync.
 const maxGroupBytes = 4 << 20
 
@@ -52,7 +57,7 @@ func (o Options) withDefaults() Options {
 		o.Clock = time.Now
 	}
 	if o.CacheBytes <= 0 {
-		o.CacheBytes = 64 << 20
+		o.CacheBytes = 24 << 20
 	}
 	if o.MemTableBytes == 0 {
 		o.MemTableBytes = 16 << 20
@@ -100,10 +105,13 @@ func (o Options) pebble(g *guard) *pebble.Options {
 			},
 		},
 	}
+	// Opening looks at every table, see checkTables: of ten million ops there would
+	// be thousands in pebble's own size, which on the lowest level is 16 MiB.
+	p.TargetFileSizes[0] = 4 << 20 // and twice as much on each level below
 	for i := range p.Levels {
 		// Most look-ups are for a stream that does not exist yet: ten bits a
 		// key answer 99 of 100 without reading a block.
-		p.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
+		p.Levels[i].FilterPolicy = bloom.FilterPolicy(filterBits)
 	}
 	return p
 }

@@ -11,14 +11,44 @@ import (
 	"writ/domain/eventstore"
 )
 
-// A plan is what one group would change.
+// A plan is what one group would change. It is the committer's, which makes
+// the plan of the next group of it.
 type plan struct {
 	store   *Store
 	batch   *pebble.Batch
 	now     time.Time
-	end     eventstore.Position // after the group
+	end     eventstore.Position // after the group: of the ledger, with all that is written, durable or not
 	written *tails
 	fresh   map[eventstore.StreamID]*freshStream
+	added   []added // the events that the group adds
+	value   []byte  // the space for one, as the batch copies it
+}
+
+// An added event is one of the group, by its place in the ledger and in its stream.
+type added struct {
+	position eventstore.Position
+	stream   eventstore.StreamID
+	revision eventstore.Revision
+}
+
+func newPlan(s *Store) *plan {
+	return &plan{store: s, end: s.shown().end, written: newTails(), fresh: make(map[eventstore.StreamID]*freshStream)}
+}
+
+// begin starts with the next group, behind the last one.
+func (p *plan) begin() {
+	p.batch, p.now = p.store.db.NewBatch(), p.store.clock().UTC()
+	clear(p.fresh)
+	p.added = p.added[:0]
+}
+
+// finish adds the places to the batch. Each has its neighbour before it, which
+// is where pebble looks first for where a key belongs.
+func (p *plan) finish() {
+	for _, at := range p.added {
+		key := positionKey(at.position)
+		_ = p.batch.Set(key, encodePlace(key, at.stream, at.revision), nil)
+	}
 }
 
 // A freshStream holds the events of one stream that the group adds.
@@ -45,10 +75,11 @@ func (p *plan) decide(r *request) (eventstore.Appended, error) {
 	for i, e := range r.events {
 		p.end++
 		revision := next + eventstore.Revision(i)
-		key, place := eventKey(r.stream, revision), positionKey(p.end)
+		key := eventKey(r.stream, revision)
+		p.value = encodeEventIn(p.value, key, p.end, p.now, e)
 		// Deferred errors of Set concern indexed or closed batches only.
-		_ = p.batch.Set(key, encodeEvent(key, p.end, p.now, e), nil)
-		_ = p.batch.Set(place, encodePlace(place, r.stream, revision), nil)
+		_ = p.batch.Set(key, p.value, nil)
+		p.added = append(p.added, added{p.end, r.stream, revision})
 		f.events = append(f.events, eventstore.Recorded{
 			Stream: r.stream, Revision: revision, Position: p.end,
 			ID: e.ID, Type: e.Type, Data: e.Data, Metadata: e.Metadata,

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"slices"
 	"time"
 
 	"writ/domain/eventstore"
@@ -55,7 +56,7 @@ func eventKey(stream eventstore.StreamID, r eventstore.Revision) []byte {
 }
 
 func positionKey(p eventstore.Position) []byte {
-	return binary.BigEndian.AppendUint64([]byte{positionPrefix}, uint64(p))
+	return binary.BigEndian.AppendUint64(append(make([]byte, 0, 9), positionPrefix), uint64(p))
 }
 
 func metaKey(name string) []byte { return append([]byte{metaPrefix}, name...) }
@@ -73,7 +74,13 @@ func splitEventKey(key []byte) (eventstore.StreamID, eventstore.Revision, error)
 // encodeEvent gives the value of an event. The checksum covers the key too: a
 // value that turned up under another key is not taken for that key's.
 func encodeEvent(key []byte, p eventstore.Position, at time.Time, e eventstore.Proposed) []byte {
-	value := make([]byte, variableAt, variableAt+2*binary.MaxVarintLen32+len(e.Type)+len(e.Data)+len(e.Metadata))
+	return encodeEventIn(nil, key, p, at, e)
+}
+
+// encodeEventIn is encodeEvent in the space of a buffer that is not needed any
+// more.
+func encodeEventIn(buf, key []byte, p eventstore.Position, at time.Time, e eventstore.Proposed) []byte {
+	value := slices.Grow(buf[:0], variableAt+2*binary.MaxVarintLen32+len(e.Type)+len(e.Data)+len(e.Metadata))[:variableAt]
 	value[0] = recordVersion
 	binary.BigEndian.PutUint64(value[positionAt:], uint64(p))
 	binary.BigEndian.PutUint64(value[timeAt:], uint64(at.UnixNano()))

@@ -98,12 +98,14 @@ func (s *Store) verifyPlaces(end eventstore.Position, stop func() error) (n uint
 		return 0, translate(err, "")
 	}
 	defer it.Close()
+	events := walk{store: s}
+	defer events.close()
 	at := eventstore.Position(0)
 	for ok := it.First(); ok; ok = it.Next() {
 		if err := stop(); err != nil {
 			return n, err
 		}
-		p, err := s.placeAt(it, at+1, eventstore.Filter{})
+		p, err := s.placeAt(it, at+1, eventstore.Filter{}, &events)
 		if err != nil {
 			return n, err
 		}

@@ -78,6 +78,8 @@ type Engine struct {
 	stopping, running context.Context //nolint:containedctx // the life of the engine, not of a call
 	stop, kill        context.CancelFunc
 	jobs              sync.WaitGroup
+	crew              *crew         // runs the jobs of callers
+	appends           *timebox      // for one append, or a look that is as short
 	askers            chan struct{} // one for each recovery that may ask the host at a time
 
 	mu     sync.Mutex // guards what follows
@@ -138,6 +140,7 @@ func New(ctx context.Context, cfg Config) (*Engine, error) {
 	}
 	e := &Engine{
 		turns:    newTurns(cfg.Parallel),
+		crew:     newCrew(),
 		live:     make(map[op.Nonce]*liveJob),
 		left:     make(map[op.Nonce]leftOp),
 		held:     make(map[op.Nonce]int),
@@ -153,6 +156,7 @@ func New(ctx context.Context, cfg Config) (*Engine, error) {
 	}
 	e.running, e.kill = context.WithCancel(context.WithoutCancel(ctx))
 	e.stopping, e.stop = context.WithCancel(e.running)
+	e.appends = &timebox{life: e.running, limit: cfg.AppendTimeout}
 	// After the two contexts, which it needs: the store as the engine uses it
 	// tells how far the ledger has come.
 	cfg.Store = witnessed{cfg.Store, e}
@@ -179,10 +183,10 @@ func (e *Engine) RunSignedJob(ctx context.Context, sub Submission) Answer {
 	if !e.begin() {
 		return Answer{Outcome: Unavailable, Detail: "the service is stopping; nothing was done, deliver the same writ again"}
 	}
-	go func() {
+	e.crew.run(func() {
 		defer e.jobs.Done()
 		e.run(ctx, l)
-	}()
+	}, e.stopping.Done())
 	select {
 	case <-l.accepted:
 		return l.acceptance
@@ -281,6 +285,7 @@ func (e *Engine) Stop(ctx context.Context) error {
 	ended := make(chan struct{})
 	go func() {
 		e.jobs.Wait()
+		e.crew.wait()
 		close(ended)
 	}()
 	select {

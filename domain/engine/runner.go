@@ -235,9 +235,7 @@ func (t *term) overFor(e *Engine) TurnCame {
 // append makes one attempt at an append. It isn't bound to any caller: once
 // begun, its outcome matters more than whoever asked for it.
 func (e *Engine) append(c Append) (Result, bool) {
-	ctx, cancel := context.WithTimeout(e.running, e.cfg.AppendTimeout)
-	defer cancel()
-	return AppendRecord(ctx, e.cfg.Store, c.Nonce.Stream(), c.Record), false
+	return AppendRecord(e.appends.begin(), e.cfg.Store, c.Nonce.Stream(), c.Record), false
 }
 
 func (e *Engine) observe(ctx context.Context, c Observe) HostObserved {

@@ -21,9 +21,7 @@ func (e *Engine) withhold(epoch uint64) string {
 	if t == nil {
 		return "another instance launches"
 	}
-	ctx, cancel := context.WithTimeout(e.running, e.cfg.AppendTimeout)
-	defer cancel()
-	err := t.lead.Holds(ctx)
+	err := t.lead.Holds(e.appends.begin())
 	var superseded *SupersededError
 	switch {
 	case errors.As(err, &superseded):

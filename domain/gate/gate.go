@@ -186,7 +186,7 @@ func (p *Policy) authenticate(now time.Time, site Site, intent op.Intent, u *sig
 		return refuse(r, why)
 	}
 	doc := signed.Document()
-	signers, r, why := p.agree(now, site, termsOf(doc), sigs)
+	signers, r, why := p.agree(now, site, termsOf(&doc), sigs)
 	if r != "" {
 		return refuse(r, why)
 	}

@@ -18,15 +18,16 @@ type terms struct {
 	mayNot               func(*role) string // why the role has no right to it; empty if it has
 }
 
-func termsOf(d signedop.Document) terms {
+func termsOf(d *signedop.Document) terms {
+	class := d.Class
 	return terms{
 		noun: "writ", role: d.Role, requestedBy: d.RequestedBy, audience: d.Audience,
 		notBefore: d.NotBefore, expiresAt: d.ExpiresAt,
 		mayNot: func(r *role) string {
-			if r.allows(d.Class) {
+			if r.allows(class) {
 				return ""
 			}
-			return fmt.Sprintf("role: %s does not allow %s: sign in a role that does", r.name, d.Class)
+			return fmt.Sprintf("role: %s does not allow %s: sign in a role that does", r.name, class)
 		},
 	}
 }

@@ -16,6 +16,19 @@ func BenchmarkFoldFourEvents(b *testing.B) {
 	}
 }
 
+// BenchmarkSeal makes the record of an event of the size of OpStarted, which
+// holds the whole writ.
+func BenchmarkSeal(b *testing.B) {
+	data := make([]byte, 2048)
+	tail := op.Tail{Next: 1, Last: op.ID{1}}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, _, err := tail.Seal(ledger, nonce.Stream(), string(nonce), op.TypeStarted, data); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
 func BenchmarkTransition(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {

@@ -3,8 +3,12 @@ package op
 import (
 	"crypto/sha256"
 	"encoding/binary"
+	"encoding/hex"
 	"fmt"
+	"strconv"
 	"strings"
+
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 // A Record is one stored event with its place, as a store gives it back.
@@ -23,6 +27,24 @@ type Metadata struct {
 	Correlation string `json:"$correlationId"`
 	Causation   string `json:"$causationId,omitempty"` // id of the event before in the stream
 	Chain       Digest `json:"chain"`
+}
+
+// encode gives the same bytes as Marshal at a fraction of the cost, because
+// every event has metadata.
+func (m Metadata) encode() ([]byte, error) {
+	b := make([]byte, 0, 256)
+	b = strconv.AppendInt(append(b, `{"schema":`...), int64(m.Schema), 10)
+	var err error
+	if b, err = jsontext.AppendQuote(append(b, `,"$correlationId":`...), m.Correlation); err != nil {
+		return nil, err
+	}
+	if m.Causation != "" {
+		if b, err = jsontext.AppendQuote(append(b, `,"$causationId":`...), m.Causation); err != nil {
+			return nil, err
+		}
+	}
+	b = hex.AppendEncode(append(b, `,"chain":"`...), m.Chain[:])
+	return append(b, `"}`...), nil
 }
 
 // Schema is the version of the event data that this program writes.
@@ -63,7 +85,7 @@ func (t Tail) Seal(ledger, stream, correlation, typ string, data []byte) (Record
 		Chain:       Chain(ledger, stream, t.Next, typ, data, t.Chain),
 	}
 	var err error
-	if rec.Metadata, err = Marshal(meta); err != nil {
+	if rec.Metadata, err = meta.encode(); err != nil {
 		return Record{}, Tail{}, fmt.Errorf("seal %s: %w", typ, err)
 	}
 	return rec, Tail{Next: t.Next + 1, Last: rec.ID, Chain: meta.Chain}, nil
@@ -142,12 +164,13 @@ func (e *CorruptStreamError) Error() string {
 // bytes, so that no two lists of fields give the same input.
 func hashFields(tag string, fields ...[]byte) Digest {
 	h := sha256.New()
-	h.Write([]byte(tag))
+	b := append(make([]byte, 0, sha256.Size), tag...)
 	for _, f := range fields {
-		h.Write(uint64Bytes(uint64(len(f))))
+		h.Write(binary.BigEndian.AppendUint64(b, uint64(len(f))))
 		h.Write(f)
+		b = b[:0]
 	}
-	return Digest(h.Sum(nil))
+	return Digest(h.Sum(b[:0]))
 }
 
 func uint64Bytes(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }

@@ -241,3 +241,29 @@ func TestAClaimantRepeatsItself(t *testing.T) {
 		}
 	}
 }
+
+// The metadata is put together by hand, and must be what Marshal would store.
+func TestMetadataIsEncodedAsMarshalDoes(t *testing.T) {
+	for name, correlation := range map[string]string{
+		"nonce": string(nonce), "none": "", "name": "policy", "quoted": `a"b\c`, "control": "a\x00\n\x7f",
+		"html": "<&>", "line ends of Unicode": "\u2028\u2029", "beyond ASCII": "ä😀",
+	} {
+		for _, tail := range []op.Tail{{}, {Next: 3, Last: op.ID{1, 2, 15: 0xff}, Chain: op.DigestOf([]byte("before"))}} {
+			rec, _, err := tail.Seal(ledger, "s", correlation, "T", []byte("{}"))
+			if err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			var meta op.Metadata
+			if err := op.Unmarshal(rec.Metadata, &meta); err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			want, err := op.Marshal(meta)
+			if err != nil || string(rec.Metadata) != string(want) || meta.Correlation != correlation {
+				t.Errorf("%s: got %s, want %s (error %v)", name, rec.Metadata, want, err)
+			}
+		}
+	}
+	if rec, _, err := (op.Tail{}).Seal(ledger, "s", "\xff", "T", nil); err == nil {
+		t.Errorf("got %s of what is not UTF-8, want an error", rec.Metadata)
+	}
+}

@@ -1,13 +1,13 @@
 package signedop
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
 	"slices"
 	"strings"
 
-	"github.com/go-json-experiment/json"
 	"github.com/secure-systems-lab/go-securesystemslib/dsse"
 )
 
@@ -51,6 +51,48 @@ func parseEnvelope(raw []byte, allowed ...kind) (envelope, error) {
 	if len(raw) > MaxEnvelopeBytes {
 		return envelope{}, malformed("envelope", "%d bytes, at most %d are allowed", len(raw), MaxEnvelopeBytes)
 	}
+	if env, ok := readEnvelope(raw, allowed); ok {
+		return env, nil
+	}
+	return parseEnvelopeClosely(raw, allowed)
+}
+
+// readEnvelope reads an envelope that is, byte for byte, what appendTo gives
+// for what was read from it: how the members are found then proves nothing and
+// need not. Nearly every envelope is of this kind; of any other it says nothing.
+func readEnvelope(raw []byte, allowed []kind) (envelope, bool) {
+	rest, ok := strings.CutPrefix(string(raw), envelopeBegin)
+	payload, rest, ok2 := strings.Cut(rest, envelopeType)
+	typ, rest, ok3 := strings.Cut(rest, envelopeSignatures)
+	is := slices.IndexFunc(allowed, func(k kind) bool { return typ == k.payloadType() })
+	if !ok || !ok2 || !ok3 || is < 0 {
+		return envelope{}, false
+	}
+	env := envelope{kind: allowed[is]}
+	var err error
+	if env.payload, err = decodeBase64(payload); err != nil {
+		return envelope{}, false
+	}
+	for rest != envelopeEnd {
+		var keyID, sig string
+		rest = strings.TrimPrefix(strings.TrimPrefix(rest, ","), signatureBegin)
+		keyID, rest, ok = strings.Cut(rest, signatureSig)
+		sig, rest, ok2 = strings.Cut(rest, signatureEnd)
+		if !ok || !ok2 || len(env.signatures) == MaxSignatures || checkFingerprint(keyID) != nil {
+			return envelope{}, false
+		}
+		s := signature{keyID: strings.Clone(keyID)} // not a piece of the whole
+		if s.sig, err = decodeBase64(sig); err != nil {
+			return envelope{}, false
+		}
+		env.signatures = append(env.signatures, s)
+	}
+	return env, bytes.Equal(raw, env.appendTo(make([]byte, 0, len(raw))))
+}
+
+// parseEnvelopeClosely takes every rule one after the other, to say which one
+// an envelope breaks. What it lets through is what readEnvelope does.
+func parseEnvelopeClosely(raw []byte, allowed []kind) (envelope, error) {
 	var wire wireEnvelope
 	if err := decodeStrict("envelope", raw, []string{"payload", "payloadType", "signatures"}, &wire); err != nil {
 		return envelope{}, err
@@ -83,27 +125,50 @@ func parseEnvelope(raw []byte, allowed ...kind) (envelope, error) {
 // encode gives the envelope's one sequence of bytes, or a *MalformedError if
 // it is beyond the bounds.
 func (e envelope) encode() ([]byte, error) {
-	wire := wireEnvelope{
-		Payload:     base64.StdEncoding.EncodeToString(e.payload),
-		PayloadType: e.kind.payloadType(),
-		Signatures:  []wireSignature{},
+	for i, s := range e.signatures {
+		if err := checkFingerprint(s.keyID); err != nil {
+			return nil, malformed(fmt.Sprintf("signatures[%d].keyid", i), "%v", err)
+		}
 	}
-	for _, s := range e.signatures {
-		wire.Signatures = append(wire.Signatures, wireSignature{KeyID: s.keyID, Sig: base64.StdEncoding.EncodeToString(s.sig)})
-	}
-	data, err := json.Marshal(wire)
-	if err != nil {
-		return nil, malformed("envelope", "%v", err)
-	}
-	raw, err := canonicalize(data)
-	if err != nil {
-		return nil, malformed("envelope", "%v", err)
-	}
+	raw := e.appendTo(nil)
 	// Nothing leaves here that would not be let in.
-	if _, err := parseEnvelope(raw, e.kind); err != nil {
+	if len(raw) > MaxEnvelopeBytes {
+		return nil, malformed("envelope", "%d bytes, at most %d are allowed", len(raw), MaxEnvelopeBytes)
+	}
+	if _, err := parseEnvelopeClosely(raw, []kind{e.kind}); err != nil {
 		return nil, err
 	}
 	return raw, nil
+}
+
+// The text between what varies in an envelope, in the canonical form of RFC
+// 8785: the names are sorted.
+const (
+	envelopeBegin      = `{"payload":"`
+	envelopeType       = `","payloadType":"`
+	envelopeSignatures = `","signatures":[`
+	signatureBegin     = `{"keyid":"`
+	signatureSig       = `","sig":"`
+	signatureEnd       = `"}`
+	envelopeEnd        = `]}`
+)
+
+// appendTo gives the envelope in its canonical form. What varies in it (base64,
+// fingerprints that were checked, payload types) holds no character that JSON
+// would escape.
+func (e envelope) appendTo(b []byte) []byte {
+	b = base64.StdEncoding.AppendEncode(append(b, envelopeBegin...), e.payload)
+	b = append(append(b, envelopeType...), e.kind.payloadType()...)
+	b = append(b, envelopeSignatures...)
+	for i, s := range e.signatures {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(append(b, signatureBegin...), s.keyID...)
+		b = base64.StdEncoding.AppendEncode(append(b, signatureSig...), s.sig)
+		b = append(b, signatureEnd...)
+	}
+	return append(b, envelopeEnd...)
 }
 
 // pae is what is signed: the DSSE pre-authentication encoding.

@@ -149,17 +149,16 @@ func (k Key) cryptoKey() any {
 // application gives a FIDO key's application, the last part of its public
 // blob (OpenSSH: PROTOCOL.u2f). Whatever can't be read is empty.
 func (k Key) application() (app string, fido bool) {
-	blob := k.Public.Marshal()
-	var ed struct{ Type, Key, Application string }
-	var ec struct{ Type, Curve, Key, Application string }
 	switch k.Public.Type() {
 	case ssh.KeyAlgoSKED25519:
-		if ssh.Unmarshal(blob, &ed) != nil {
+		var ed struct{ Type, Key, Application string }
+		if ssh.Unmarshal(k.Public.Marshal(), &ed) != nil {
 			return "", true
 		}
 		return ed.Application, true
 	case ssh.KeyAlgoSKECDSA256:
-		if ssh.Unmarshal(blob, &ec) != nil {
+		var ec struct{ Type, Curve, Key, Application string }
+		if ssh.Unmarshal(k.Public.Marshal(), &ec) != nil {
 			return "", true
 		}
 		return ec.Application, true

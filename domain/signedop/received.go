@@ -2,7 +2,6 @@ package signedop
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"slices"
 
 	"writ/domain/op"
@@ -12,16 +11,17 @@ import (
 type received struct {
 	raw      []byte
 	envelope envelope
+	digest   op.Digest // of the payload
 	checks   checks
 }
 
 // receivedFrom keeps a copy of the bytes beside what was read from them.
 func receivedFrom(raw []byte, env envelope) received {
-	return received{raw: bytes.Clone(raw), envelope: env}
+	return received{raw: bytes.Clone(raw), envelope: env, digest: op.DigestOf(env.payload)}
 }
 
 // Digest is the SHA-256 of the document's exact bytes.
-func (r *received) Digest() op.Digest { return sha256.Sum256(r.envelope.payload) }
+func (r *received) Digest() op.Digest { return r.digest }
 
 // Raw gives the envelope exactly as received, in a copy.
 func (r *received) Raw() []byte { return bytes.Clone(r.raw) }
@@ -48,7 +48,7 @@ func (r *received) verify(trusted []Key) ([]VerifiedKey, []Outcome) {
 	return r.envelope.verify(trusted, &r.checks)
 }
 
-func (r *received) proven(keys []VerifiedKey) proven { return proven{digest: r.Digest(), keys: keys} }
+func (r *received) proven(keys []VerifiedKey) proven { return proven{digest: r.digest, keys: keys} }
 
 // proven is what is known of a document whose signatures were verified,
 // whatever kind it is of.

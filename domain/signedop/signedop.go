@@ -86,7 +86,7 @@ func (u *Unverified) Verify(trusted []Key) (*Verified, []Outcome) {
 	if len(keys) == 0 {
 		return nil, outcomes
 	}
-	return &Verified{proven: u.proven(keys), doc: u.doc.clone()}, outcomes
+	return &Verified{proven: u.proven(keys), doc: &u.doc}, outcomes
 }
 
 // A Verified is an op document with the trusted keys that signed it, at least
@@ -94,7 +94,7 @@ func (u *Unverified) Verify(trusted []Key) (*Verified, []Outcome) {
 type Verified struct {
 	proven
 
-	doc Document
+	doc *Document // of the Unverified, and as unchangeable
 }
 
 // String shows the writ without giving the nonce away.

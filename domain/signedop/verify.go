@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"slices"
 	"sync"
 
 	"github.com/hiddeco/sshsig"
@@ -60,13 +61,12 @@ type Outcome struct {
 func (e envelope) verify(trusted []Key, done *checks) ([]VerifiedKey, []Outcome) {
 	var keys []VerifiedKey
 	outcomes := make([]Outcome, 0, len(e.signatures))
-	message := e.pae()
-	signed := make(map[string]bool) // by key material: a fingerprint also covers the type it is enrolled under
+	var signed []string // by key material: a fingerprint also covers the type it is enrolled under
 	for i, s := range e.signatures {
-		check := func(k Key) (flags, error) { return done.verify(i, k, e.kind, message, s.sig) }
+		check := func(k Key) (flags, error) { return done.verify(e, i, k) }
 		out, material := s.verify(check, trusted, signed)
 		if out.Result == Valid {
-			signed[material] = true
+			signed = append(signed, material)
 			keys = append(keys, VerifiedKey{Fingerprint: out.KeyID, Touched: out.Touched, PINVerified: out.PINVerified})
 		}
 		outcomes = append(outcomes, out)
@@ -76,7 +76,7 @@ func (e envelope) verify(trusted []Key, done *checks) ([]VerifiedKey, []Outcome)
 
 // verify judges one signature; signed are the keys that have a valid one
 // already. It also gives the material of the key that made it.
-func (s signature) verify(check func(Key) (flags, error), trusted []Key, signed map[string]bool) (Outcome, string) {
+func (s signature) verify(check func(Key) (flags, error), trusted []Key, signed []string) (Outcome, string) {
 	out := Outcome{KeyID: s.keyID, Result: UnknownKey, Why: "no trusted key has this fingerprint"}
 	// A key may be trusted in both formats, so more than one can match.
 	for _, k := range trusted {
@@ -88,7 +88,7 @@ func (s signature) verify(check func(Key) (flags, error), trusted []Key, signed 
 			out.Result, out.Why = BadSignature, err.Error()
 			continue
 		}
-		if material := k.Material(); !signed[material] {
+		if material := k.Material(); !slices.Contains(signed, material) {
 			return Outcome{KeyID: s.keyID, Result: Valid, Touched: fl.touched, PINVerified: fl.pinVerified}, material
 		}
 		return Outcome{KeyID: s.keyID, Result: Repeated, Why: "the same key has signed already; it counts once"}, ""
@@ -107,9 +107,21 @@ type checks struct {
 
 // A check names all that a verification depends on beside the envelope.
 type check struct {
-	signature           int // index in the envelope
-	format              Format
-	fingerprint, public string
+	signature   int // index in the envelope
+	format      Format
+	fingerprint string
+	keyType     string
+	public      string // the key's bytes: with the type, they are all of it
+}
+
+func checkOf(i int, k Key) check {
+	c := check{signature: i, format: k.Format, fingerprint: k.Fingerprint, keyType: k.Public.Type()}
+	if bare, ok := k.cryptoKey().(ed25519.PublicKey); ok && c.keyType == ssh.KeyAlgoED25519 {
+		c.public = string(bare) // which is all that Marshal would encode, at some cost
+	} else {
+		c.public = string(k.Public.Marshal())
+	}
+	return c
 }
 
 type checked struct {
@@ -117,16 +129,16 @@ type checked struct {
 	err   error
 }
 
-func (c *checks) verify(i int, k Key, as kind, message, sig []byte) (flags, error) {
+func (c *checks) verify(e envelope, i int, k Key) (flags, error) {
 	if k.Public == nil {
-		return k.verify(as, message, sig)
+		return k.verify(e.kind, e.pae(), e.signatures[i].sig)
 	}
-	id := check{signature: i, format: k.Format, fingerprint: k.Fingerprint, public: string(k.Public.Marshal())}
+	id := checkOf(i, k)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	got, ok := c.done[id]
 	if !ok {
-		got.flags, got.err = k.verify(as, message, sig)
+		got.flags, got.err = k.verify(e.kind, e.pae(), e.signatures[i].sig)
 		if c.done == nil {
 			c.done = make(map[check]checked)
 		}
