@@ -31,8 +31,9 @@ type Store struct {
 	maxGroup int
 
 	readTables sstable.ReaderOptions
-	imported   imported // never changes
-	system     bool     // streams whose names start with $ may be appended to
+	imported   imported            // never changes
+	filtersFit eventstore.Position // up to this end the filters of all tables fit into half of the cache
+	system     bool                // streams whose names start with $ may be appended to
 
 	requests  chan *request
 	closing   chan struct{} // closed by Close
@@ -127,6 +128,7 @@ func hold(ctx context.Context, dir string, m marker, o Options) (*Store, error) 
 	s := &Store{
 		dir: dir, ledger: m.ledger, db: db, guard: g, disk: o.FS, log: o.Logger, clock: o.Clock, maxGroup: o.MaxGroup,
 		readTables: o.readTables(), system: o.SystemStreams,
+		filtersFit: eventstore.Position(o.CacheBytes / 2 * 8 / filterBits),
 
 		requests:  make(chan *request, o.MaxGroup),
 		closing:   make(chan struct{}),

@@ -43,7 +43,7 @@ type Options struct {
 	// Logger gets what an operator should know, and Pebble's own chatter at
 	// debug. Nil: nothing is logged.
 	Logger *slog.Logger
-	// CacheBytes bounds the memory for blocks read from disk. 0: 32 MiB.
+	// CacheBytes bounds the memory for blocks read from disk. 0: 12 MiB.
 	CacheBytes int64
 	// MemTableBytes is how much is kept in memory before it is sorted into a
 	// table on disk. 0: 8 MiB.
@@ -57,7 +57,7 @@ func (o Options) withDefaults() Options {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	if o.CacheBytes <= 0 {
-		o.CacheBytes = 32 << 20
+		o.CacheBytes = 12 << 20
 	}
 	if o.MemTableBytes == 0 {
 		o.MemTableBytes = 8 << 20

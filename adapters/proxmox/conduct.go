@@ -14,7 +14,7 @@ import (
 
 // A conduct is how the ops of one class are carried out: what all classes have
 // in common, from the token to the fence, asks it for what they have not. The
-// functions are pure but for observe, recheck and probe.
+// functions are pure but for observe, further, recheck and probe.
 type conduct struct {
 	class op.Class
 
@@ -35,10 +35,18 @@ type conduct struct {
 	// rights are what the attempt's token needs, and nothing beside.
 	rights func(t attempt) []right
 
+	// further are rights that the token needs too, and that the announcement does
+	// not tell; nil if there are none.
+	further func(ctx context.Context, h *Host, t attempt) ([]right, error)
+
 	// refusals match the texts of status 500 with which the host refuses the
 	// request before the fork of a task; nil if there are none but the common
 	// ones.
 	refusals func(t attempt) []*regexp.Regexp
+
+	// idle is what the host answers in the place of a task if it finds nothing
+	// to do; empty if it never does.
+	idle string
 
 	// untouched match the error texts with which a task ends before it has
 	// changed anything.

@@ -4,9 +4,9 @@ import (
 	"context"
 	"fmt"
 	"net/url"
-	"slices"
+	"regexp"
+	"strconv"
 	"strings"
-	"sync"
 
 	"writ/domain/op"
 )
@@ -49,13 +49,11 @@ func (h *Host) content(ctx context.Context, node, storage string) ([]contentRow,
 }
 
 // readVolume looks for a volume on its storage; nil if there is none, which is
-// said only if the token would see it.
+// said only if the token would see it. A storage that the host does not know is
+// an error (isNoStorage): what was on it may be there all the same.
 func (h *Host) readVolume(ctx context.Context, node, volid string) (*op.VolumeSeen, []contentRow, error) {
 	storage, name, _ := strings.Cut(volid, ":")
 	rows, err := h.content(ctx, node, storage)
-	if isNoStorage(err, storage) {
-		return nil, nil, nil
-	}
 	if err != nil {
 		return nil, nil, err
 	}
@@ -75,20 +73,55 @@ func (h *Host) readVolume(ctx context.Context, node, volid string) (*op.VolumeSe
 		}
 		return v, rows, nil
 	}
-	held, err := h.rights(ctx, "/storage/"+storage)
+	sees, err := h.wouldSee(ctx, storage, name)
 	switch {
 	case err != nil:
 		return nil, nil, err
-	case held["Datastore.Allocate"]:
-		return nil, rows, nil
+	case !sees:
+		return nil, nil, fmt.Errorf("storage %s of node %s does not list %s, which says nothing: token %s would need Datastore.Allocate on /storage/%s",
+			storage, node, volid, h.token, storage)
 	}
-	if vmid := volumeOwner(name); vmid != 0 {
-		if sees, err := h.seesVolumes(ctx, storage, vmid); sees || err != nil {
-			return nil, rows, err
+	return nil, rows, nil
+}
+
+// backupOwnerForm finds the VMID in a backup's name, on a storage of files and on
+// a backup server.
+var backupOwnerForm = regexp.MustCompile(`^backup/(?:vzdump-[a-z]+-([1-9]\d{2,8})-[^/]+|(?:vm|ct)/([1-9]\d{2,8})/[^/]+)$`)
+
+// wouldSee tells whether the token's listing of a storage would hold a volume of
+// that name (pve-storage Storage.pm#check_volume_access).
+func (h *Host) wouldSee(ctx context.Context, storage, name string) (bool, error) {
+	kind, _, inFolder := strings.Cut(name, "/")
+	switch {
+	case inFolder && kind == "backup":
+		m := backupOwnerForm.FindStringSubmatch(name)
+		if m == nil {
+			return h.seesBackups(ctx, storage, 0)
 		}
+		vmid, err := strconv.Atoi(m[1] + m[2])
+		if err != nil {
+			return false, err
+		}
+		return h.seesBackups(ctx, storage, vmid)
+	case inFolder && (kind == "iso" || kind == "vztmpl"):
+		held, err := h.rights(ctx, "/storage/"+storage)
+		return held["Datastore.Allocate"] || held["Datastore.AllocateSpace"] || held["Datastore.Audit"], err
+	case volumeOwner(name) != 0:
+		return h.seesVolumes(ctx, storage, volumeOwner(name))
 	}
-	return nil, nil, fmt.Errorf("storage %s of node %s does not list %s, which says nothing: token %s would need Datastore.Allocate on /storage/%s",
-		storage, node, volid, h.token, storage)
+	held, err := h.rights(ctx, "/storage/"+storage)
+	return held["Datastore.Allocate"], err
+}
+
+// seesBackups tells whether the token's listing of a storage would hold the
+// backups of a guest; those of nobody if the VMID is 0.
+func (h *Host) seesBackups(ctx context.Context, storage string, vmid int) (bool, error) {
+	held, err := h.rights(ctx, "/storage/"+storage)
+	if err != nil || held["Datastore.Allocate"] || vmid == 0 || !held["Datastore.AllocateSpace"] {
+		return held["Datastore.Allocate"], err
+	}
+	onGuest, err := h.rights(ctx, "/vms/"+vmidText(vmid))
+	return onGuest["VM.Backup"], err
 }
 
 // standingOn gives the volumes of a storage that were cloned from one and are
@@ -109,139 +142,4 @@ func standingOn(volid string, rows []contentRow) []string {
 		}
 	}
 	return users
-}
-
-// configsAtOnce bounds how many guests are read at a time.
-const configsAtOnce = 8
-
-// references gives the guests whose configuration refers to volumes, with where
-// it does, such as "qemu/105 scsi1". The host asks nobody before it removes a
-// volume, so every guest of the cluster is read, and the snapshots of those that
-// the volumes are named for. The token must see them all.
-func (h *Host) references(ctx context.Context, refers func(volid string) bool, owners ...int) ([]string, error) {
-	if err := h.seesAllGuests(ctx); err != nil {
-		return nil, err
-	}
-	guests, err := h.allGuests(ctx)
-	if err != nil {
-		return nil, err
-	}
-	var mu sync.Mutex
-	var found []string
-	var failed error
-	slots := make(chan struct{}, configsAtOnce)
-	var readers sync.WaitGroup
-	for _, g := range guests {
-		slots <- struct{}{}
-		readers.Go(func() {
-			defer func() { <-slots }()
-			users, err := h.refersTo(ctx, g, refers, slices.Contains(owners, g.guest.VMID))
-			mu.Lock()
-			defer mu.Unlock()
-			if found = append(found, users...); failed == nil {
-				failed = err
-			}
-		})
-	}
-	readers.Wait()
-	slices.Sort(found)
-	return found, failed
-}
-
-// refersTo tells where one guest refers to volumes.
-func (h *Host) refersTo(ctx context.Context, g place, refers func(string) bool, snapshots bool) ([]string, error) {
-	config, err := h.readConfig(ctx, g.node, g.guest)
-	if isMissing(err, g.node, g.guest) {
-		// It is gone, or has moved: where it is now nobody has looked.
-		return nil, fmt.Errorf("%s guest %d is moving or being removed, ask again: %w", g.guest.Type, g.guest.VMID, err)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("whether %s guest %d uses it: %w", g.guest.Type, g.guest.VMID, err)
-	}
-	name := string(g.guest.Type) + "/" + vmidText(g.guest.VMID)
-	users := usersIn(name, config.drives, refers)
-	if !snapshots {
-		return users, nil
-	}
-	rows, _, err := h.snapshots(ctx, g.node, g.guest)
-	if err != nil {
-		return nil, err
-	}
-	for _, row := range rows {
-		old, err := h.readSnapshotConfig(ctx, g.node, g.guest, row.Name)
-		if err != nil {
-			return nil, err
-		}
-		users = append(users, usersIn(name+" snapshot "+clip(row.Name), old.drives, refers)...)
-	}
-	return users, nil
-}
-
-func usersIn(name string, drives map[string]string, refers func(string) bool) []string {
-	var users []string
-	for key, volid := range drives {
-		if refers(volid) {
-			users = append(users, name+" "+key)
-		}
-	}
-	slices.Sort(users)
-	return users
-}
-
-// readSnapshotConfig reads a guest's configuration as a snapshot keeps it.
-func (h *Host) readSnapshotConfig(ctx context.Context, node string, g op.Guest, name string) (guestConfig, error) {
-	path := snapshotPath(node, g, name) + "/config"
-	r, err := h.get(ctx, h.at(node), path)
-	if err != nil {
-		return guestConfig{}, err
-	}
-	c, err := parseConfig(node, g, r)
-	if err != nil {
-		return guestConfig{}, fmt.Errorf("GET %s: %w", path, err)
-	}
-	return c, nil
-}
-
-// seesAllGuests fails unless the host shows the token every guest: guests that
-// it may not see are left out of lists, silently.
-func (h *Host) seesAllGuests(ctx context.Context) error {
-	path := "/access/permissions?path=" + url.QueryEscape("/vms")
-	r, err := h.get(ctx, h.front, path)
-	if err != nil {
-		return err
-	}
-	var byPath map[string]map[string]flag
-	if err := r.decode(&byPath); err != nil {
-		return fmt.Errorf("GET %s: %w", path, err)
-	}
-	if passedOn, held := byPath["/vms"]["VM.Audit"]; !held || !bool(passedOn) {
-		return fmt.Errorf("whether a guest uses it can't be told: token %s does not see all guests, give it VM.Audit on /vms, with propagate", h.token)
-	}
-	return nil
-}
-
-// allGuests lists every guest of the cluster that the token may see.
-func (h *Host) allGuests(ctx context.Context) ([]place, error) {
-	const path = "/cluster/resources?type=vm"
-	r, err := h.get(ctx, h.front, path)
-	if err != nil {
-		return nil, err
-	}
-	var rows []struct {
-		Type op.GuestType `json:"type"`
-		VMID number       `json:"vmid"`
-		Node string       `json:"node"`
-	}
-	if err := r.decode(&rows); err != nil {
-		return nil, fmt.Errorf("GET %s: %w", path, err)
-	}
-	all := make([]place, 0, len(rows))
-	for _, row := range rows {
-		g := op.Guest{Type: row.Type, VMID: int(row.VMID)}
-		if _, err := guestOf(op.Target{Node: row.Node, Guest: &g}); err != nil {
-			return nil, fmt.Errorf("GET %s: %w", path, err)
-		}
-		all = append(all, place{guest: g, node: row.Node})
-	}
-	return all, nil
 }

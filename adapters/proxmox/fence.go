@@ -140,20 +140,25 @@ func (f *fencing) readBack(ctx context.Context, by subject) error {
 	if err != nil {
 		return err
 	}
+	var known error // what was last seen of the node
 	for pause := firstPause; ; pause = min(2*pause, lastPause) {
 		t, found, err := f.host.readToken(ctx, at, by)
 		switch {
+		case err != nil && known != nil && ctx.Err() != nil:
+			return known // only this last question was cut short
 		case err != nil && !unreachable(err):
 			return err
 		case err == nil && found && t.Expire == dead:
 			return nil
 		case err == nil && found:
-			err = errors.New("it still shows the token as good, it is behind the others")
+			known = errors.New("it still shows the token as good, it is behind the others")
 		case err == nil:
-			err = errors.New("it shows no such token yet, it is behind the others")
+			known = errors.New("it shows no such token yet, it is behind the others")
+		default:
+			known = err
 		}
 		if wait(ctx, pause) != nil {
-			return err
+			return known
 		}
 	}
 }

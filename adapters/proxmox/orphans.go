@@ -14,7 +14,7 @@ const ticksPerSecond = 100
 // was told to stop, or it gave up on a child.
 var killedTexts = whole(
 	`unexpected status`,
-	`unable to (?:read tail|open file|extract last line|get last line)[^\n]*`,
+	`unable to (?:read tail|open file -|extract last line|get last line)[^\n]*`,
 	`[^\n]*interrupt[^\n]*`,
 	`[^\n]*got timeout`,
 )

@@ -3,7 +3,6 @@ package proxmox
 import (
 	"context"
 	"fmt"
-	"net/http"
 	"net/url"
 	"slices"
 	"strings"
@@ -17,6 +16,7 @@ type deviceRow struct {
 	Name     string      `json:"name"`
 	Size     *number     `json:"size"`
 	Leaf     *flag       `json:"leaf"`
+	Volumes  *number     `json:"lvcount"` // of a volume group: its logical volumes
 	Children []deviceRow `json:"children"`
 }
 
@@ -90,27 +90,44 @@ func (h *Host) readZPool(ctx context.Context, node string, p op.Pool) (*op.PoolS
 	return poolSeen(p, rows[i].Size, detail.leaves())
 }
 
-// readVolumeGroup gives a pool of the size of a volume group, on its devices.
-func (h *Host) readVolumeGroup(ctx context.Context, node string, p op.Pool, name string) (*op.PoolSeen, error) {
+// volumeGroup looks for a volume group; nil if there is none.
+func (h *Host) volumeGroup(ctx context.Context, node, name string) (*deviceRow, error) {
 	var tree deviceRow
 	if err := h.readInto(ctx, node, disksPath(node, op.LVM), &tree); err != nil {
 		return nil, err
 	}
 	for _, vg := range tree.Children {
 		if vg.Name == name {
-			return poolSeen(p, vg.Size, vg.leaves())
+			return &vg, nil
 		}
 	}
 	return nil, nil //nolint:nilnil // no such group is an answer
 }
 
-func (h *Host) readThinPool(ctx context.Context, node string, p op.Pool) (*op.PoolSeen, error) {
-	var rows []struct {
-		LV   string  `json:"lv"`
-		VG   string  `json:"vg"`
-		Size *number `json:"lv_size"`
+// readVolumeGroup gives a pool of the size of a volume group, on its devices.
+func (h *Host) readVolumeGroup(ctx context.Context, node string, p op.Pool, name string) (*op.PoolSeen, error) {
+	vg, err := h.volumeGroup(ctx, node, name)
+	if err != nil || vg == nil {
+		return nil, err
 	}
-	if err := h.readInto(ctx, node, disksPath(node, op.LVMThin), &rows); err != nil {
+	return poolSeen(p, vg.Size, vg.leaves())
+}
+
+// A thinRow is a thin pool as the host lists it.
+type thinRow struct {
+	LV   string  `json:"lv"`
+	VG   string  `json:"vg"`
+	Size *number `json:"lv_size"`
+}
+
+func (h *Host) thinPools(ctx context.Context, node string) (rows []thinRow, err error) {
+	err = h.readInto(ctx, node, disksPath(node, op.LVMThin), &rows)
+	return rows, err
+}
+
+func (h *Host) readThinPool(ctx context.Context, node string, p op.Pool) (*op.PoolSeen, error) {
+	rows, err := h.thinPools(ctx, node)
+	if err != nil {
 		return nil, err
 	}
 	for _, row := range rows {
@@ -141,63 +158,18 @@ func (h *Host) readDirectory(ctx context.Context, node string, p op.Pool) (*op.P
 		return nil, err
 	}
 	for _, row := range rows {
-		if row.Path == mountFolder+p.Name && row.Device != "" {
-			var none number // the host does not tell
-			return poolSeen(p, &none, []string{row.Device})
+		if row.Path != mountFolder+p.Name {
+			continue
 		}
+		var members []string
+		if row.Device != "" {
+			members = []string{row.Device}
+		}
+		var none number // the host does not tell
+		return poolSeen(p, &none, members)
 	}
 	return nil, nil //nolint:nilnil // no such directory is an answer
 }
-
-// storagesOn gives the storages that are defined on a pool of a node, sorted.
-func (h *Host) storagesOn(ctx context.Context, node string, p op.Pool) ([]string, error) {
-	if held, err := h.rights(ctx, "/storage"); err != nil || !held["Datastore.Audit"] && !held["Datastore.Allocate"] {
-		if err == nil {
-			err = fmt.Errorf("token %s does not see all storages, give it Datastore.Audit on /storage, with propagate", h.token)
-		}
-		return nil, err
-	}
-	var rows []struct {
-		Storage  string `json:"storage"`
-		Type     string `json:"type"`
-		Nodes    string `json:"nodes"`
-		Pool     string `json:"pool"`
-		VGName   string `json:"vgname"`
-		ThinPool string `json:"thinpool"`
-		Path     string `json:"path"`
-	}
-	r, err := h.get(ctx, h.front, "/storage")
-	if err == nil {
-		err = r.decode(&rows)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("GET /storage: %w", err)
-	}
-	var on []string
-	for _, s := range rows {
-		if s.Nodes != "" && !slices.Contains(strings.Split(s.Nodes, ","), node) {
-			continue
-		}
-		var lies bool
-		switch p.Kind {
-		case op.ZFS:
-			lies = s.Pool == p.Name || strings.HasPrefix(s.Pool, p.Name+"/") || under(s.Path, "/"+p.Name)
-		case op.LVM:
-			lies = s.VGName == p.Name // thin pools in it, too
-		case op.LVMThin:
-			lies = s.VGName == p.VolumeGroup && s.ThinPool == p.Name
-		case op.Directory:
-			lies = under(s.Path, mountFolder+p.Name)
-		}
-		if lies {
-			on = append(on, s.Storage)
-		}
-	}
-	slices.Sort(on)
-	return on, nil
-}
-
-func under(path, folder string) bool { return path == folder || strings.HasPrefix(path, folder+"/") }
 
 // notGuestFacts are the gate's facts about a target that is no guest: where it
 // is, and by which names of storages it can be granted. They come from the
@@ -226,10 +198,4 @@ func (h *Host) notGuestFacts(ctx context.Context, t op.Target) (op.Facts, error)
 		f.Storages = []string{t.Disk[strings.LastIndexByte(t.Disk, '/')+1:]}
 	}
 	return f, nil
-}
-
-// isNoStorage tells whether the host knows no storage of the name.
-func isNoStorage(err error, storage string) bool {
-	e := asStatus(err)
-	return e != nil && e.Status == http.StatusInternalServerError && e.Text() == "storage '"+storage+"' does not exist"
 }

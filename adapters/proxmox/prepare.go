@@ -207,6 +207,13 @@ func (p *preparation) settle(ctx context.Context, cause error) error {
 // entitle gives the token its rights and checks what it may do then, and on
 // what.
 func (p *preparation) entitle(ctx context.Context) error {
+	if further := p.target.conduct.further; further != nil {
+		more, err := further(ctx, p.host, p.target)
+		if err != nil {
+			return err
+		}
+		p.by.rights = slices.Concat(p.by.rights, more)
+	}
 	for _, r := range p.by.rights {
 		if err := p.host.empower(ctx, p.at, p.by, r); err != nil {
 			return err
@@ -239,12 +246,18 @@ func (p *preparation) checkRight(ctx context.Context, r right) error {
 		return fmt.Errorf("GET %s: %w", path, err)
 	}
 	rights, role := byPath[r.object], p.by.roleFor(r.privilege)
+	needed := 0
+	for _, other := range p.by.rights {
+		if other.object == r.object {
+			needed++
+		}
+	}
 	passedOn, held := rights[r.privilege]
 	switch {
 	case !held:
 		return fmt.Errorf("the attempt's token lacks %s on %s: user %s must have it there, and role %s hold it",
 			r.privilege, r.object, p.by.user, role)
-	case len(rights) > 1 || bool(passedOn):
+	case len(rights) > needed || bool(passedOn):
 		return fmt.Errorf("the attempt's token may do more than it needs on %s (%q): role %s must hold %s and nothing else",
 			r.object, slices.Sorted(maps.Keys(rights)), role, r.privilege)
 	}

@@ -36,7 +36,7 @@ func finding(effect op.Effect, residue []string, reasons ...string) engine.Findi
 }
 
 func (p *probe) run(ctx context.Context) (engine.Finding, error) {
-	if f, decided, err := p.early(ctx); decided || err != nil {
+	if f, decided, err := p.early(ctx, p.target.conduct.untouched); decided || err != nil {
 		return f, err
 	}
 	return p.target.conduct.probe(ctx, p)
@@ -76,7 +76,31 @@ func probeDestroy(ctx context.Context, p *probe) (engine.Finding, error) {
 		}
 		return finding(op.EffectUnknown, nil, fmt.Sprintf("VMID %d was in use and then free while it was looked at", p.guest.VMID)), nil
 	}
-	return p.compare(ctx, at.config.seen, v.quorate)
+	f, err := p.compare(ctx, at.config.seen, v.quorate)
+	if err != nil {
+		return engine.Finding{}, err
+	}
+	return p.undone(ctx, f, at.config.seen)
+}
+
+// undone adds what may still be at work to what is known of a guest that is
+// there: whatever else its state says, the target must be kept from others until
+// that is ruled out. Once the configuration is marked as destroyed, all volumes
+// are gone and no child is left that removes one.
+func (p *probe) undone(ctx context.Context, f engine.Finding, now op.Observed) (engine.Finding, error) {
+	effect := f.Evidence.Effect
+	if f.MayStillAct || now.Lock == "destroyed" || effect != op.EffectPartial && effect != op.EffectUnknown {
+		return f, nil
+	}
+	doubt, _, err := p.orphans(ctx)
+	if err != nil {
+		return engine.Finding{}, err
+	}
+	if doubt != "" {
+		f.MayStillAct = true
+		f.Evidence.Reasons = append(f.Evidence.Reasons, doubt)
+	}
+	return f, nil
 }
 
 // compare decides about a guest that has the VMID and the type.

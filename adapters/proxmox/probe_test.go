@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"writ/domain/op"
 )
@@ -60,6 +61,11 @@ func TestProbe(t *testing.T) {
 	// What is there in each case unless the case says otherwise: the guest,
 	// its volumes, every right.
 	untouched := map[string]answer{
+		// What tells whether a child of a killed worker is left: nothing does.
+		"GET /nodes/pve1/time":                               data(fmt.Sprintf(`{"time":%d}`, time.Now().Unix())),
+		"GET /nodes/pve1/status":                             data(`{"uptime":1000}`),
+		"GET /nodes/pve1/tasks?limit=500&source=all&start=0": data(`[]`),
+
 		clusterNow: data(quorate), nextid107: taken107,
 		config107: data(config("a", "1", "")),
 		content0:  listing(disk0), content1: listing(disk1, "local:107/vm-107-disk-9.raw"),
@@ -219,7 +225,9 @@ func TestProbeContainer(t *testing.T) {
 func TestProbeByOneMark(t *testing.T) {
 	before := op.Observed{Found: true, Node: "pve1", Type: op.LXC, VMID: 107, MACs: []string{"BC:24:11:00:00:0A"}, Digest: strings.Repeat("1", 40)}
 	r := newRawHost(t).on(clusterNow, data(quorate)).on(nextid107, taken107).
-		on("GET /nodes/pve1/lxc/107/config", data(`{"hostname":"ct","net0":"name=eth0,hwaddr=BC:24:11:00:00:0B","digest":"`+strings.Repeat("2", 40)+`"}`))
+		on("GET /nodes/pve1/lxc/107/config", data(`{"hostname":"ct","net0":"name=eth0,hwaddr=BC:24:11:00:00:0B","digest":"`+strings.Repeat("2", 40)+`"}`)).
+		on("GET /nodes/pve1/time", data(fmt.Sprintf(`{"time":%d}`, time.Now().Unix()))).
+		on("GET /nodes/pve1/status", data(`{"uptime":1000}`)).on("GET /nodes/pve1/tasks?limit=500&source=all&start=0", data(`[]`))
 	for ended, want := range map[string]op.Effect{"": op.EffectUnknown, "unexpected status": op.EffectUnknown, "OK": op.EffectDone, "WARNINGS: 2": op.EffectDone} {
 		f, err := r.host().GuestDestroy().Probe(t.Context(), launching(before, ""), ended, nil)
 		if err != nil || f.Evidence.Effect != want {

@@ -3,6 +3,7 @@ package proxmox
 import (
 	"context"
 	"fmt"
+	"regexp"
 	"slices"
 
 	"writ/domain/engine"
@@ -16,8 +17,8 @@ import (
 //
 // Decided is false if the state of the host has to tell, because of a sibling that
 // came further; its end is then what the probe goes by.
-func (p *probe) early(ctx context.Context) (f engine.Finding, decided bool, err error) {
-	if !matchAny(p.target.conduct.untouched, p.ended) {
+func (p *probe) early(ctx context.Context, texts []*regexp.Regexp) (f engine.Finding, decided bool, err error) {
+	if !matchAny(texts, p.ended) {
 		return engine.Finding{}, false, nil
 	}
 	raised := fmt.Sprintf("the host raises %q before any effect", clip(p.ended))
@@ -42,7 +43,7 @@ func (p *probe) early(ctx context.Context) (f engine.Finding, decided bool, err 
 		case t.Phase != engine.TaskEnded:
 			return finding(op.EffectUnknown, nil, raised,
 				"yet the request was delivered more than once, and another task of the attempt has not ended: "+upid), true, nil
-		case !matchAny(p.target.conduct.untouched, t.ExitStatus):
+		case !matchAny(texts, t.ExitStatus):
 			further = append(further, t)
 		}
 	}

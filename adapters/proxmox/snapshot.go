@@ -15,13 +15,13 @@ import (
 // host checks next to nothing before it forks: nearly every refusal is the end
 // of a task.
 func snapshotConducts() []*conduct {
-	base := func(class op.Class, qemu, lxc, privilege string) *conduct {
+	base := func(class op.Class, qemu, lxc, privilege string, untouched []*regexp.Regexp) *conduct {
 		return &conduct{
 			class: class, observe: observeSnapshot, task: guestTask(qemu, lxc), rights: onGuest(privilege),
-			untouched: snapshotTaskTexts, recheck: sameConfig,
+			untouched: untouched, recheck: sameConfig,
 		}
 	}
-	rollback := base(op.SnapshotRollback, "qmrollback", "vzrollback", "VM.Snapshot.Rollback")
+	rollback := base(op.SnapshotRollback, "qmrollback", "vzrollback", "VM.Snapshot.Rollback", rollbackTexts)
 	rollback.compose = func(in op.Intent, seen op.Observed) op.Request {
 		return op.Request{Method: http.MethodPost, Path: snapshotPath(seen.Node, *in.Target.Guest, in.Params.Snapshot) + "/rollback"}
 	}
@@ -30,7 +30,7 @@ func snapshotConducts() []*conduct {
 	}
 	rollback.probe = probeRollback
 
-	remove := base(op.SnapshotDelete, "qmdelsnapshot", "vzdelsnapshot", "VM.Snapshot")
+	remove := base(op.SnapshotDelete, "qmdelsnapshot", "vzdelsnapshot", "VM.Snapshot", snapshotDeleteTexts)
 	remove.compose = func(in op.Intent, seen op.Observed) op.Request {
 		return op.Request{Method: http.MethodDelete, Path: snapshotPath(seen.Node, *in.Target.Guest, in.Params.Snapshot)}
 	}
@@ -39,7 +39,7 @@ func snapshotConducts() []*conduct {
 	}
 	remove.probe = probeSnapshotDelete
 
-	create := base(op.SnapshotCreate, "qmsnapshot", "vzsnapshot", "VM.Snapshot")
+	create := base(op.SnapshotCreate, "qmsnapshot", "vzsnapshot", "VM.Snapshot", snapshotCreateTexts)
 	create.compose = func(in op.Intent, seen op.Observed) op.Request {
 		query := url.Values{"snapname": {in.Params.Snapshot}}
 		return op.Request{Method: http.MethodPost, Path: guestPath(seen.Node, *in.Target.Guest) + "/snapshot", Query: query.Encode()}
@@ -48,7 +48,7 @@ func snapshotConducts() []*conduct {
 		return form{method: http.MethodPost, path: guestPath(s.node, s.guest) + "/snapshot", must: params{"snapname": snapshotForm}}
 	}
 	create.refusals = func(t attempt) []*regexp.Regexp {
-		return whole(regexp.QuoteMeta(missingConfig(t.node, t.guest)))
+		return whole(regexp.QuoteMeta(missingConfig(t.node, t.guest)), `unable to use snapshot name '[^'\n]+' \(reserved name\)`)
 	}
 	create.probe = probeSnapshotCreate
 	return []*conduct{rollback, remove, create}
@@ -69,24 +69,36 @@ func snapshotPath(node string, g op.Guest, name string) string {
 	return guestPath(node, g) + "/snapshot/" + url.PathEscape(name)
 }
 
-// snapshotTaskTexts come before a task has changed anything (pve-guest-common
-// AbstractConfig.pm#snapshot_rollback, #snapshot_delete, #snapshot_create): its
-// checks, all made before it writes its lock into the configuration.
-var snapshotTaskTexts = whole(
-	`Configuration file 'nodes/[A-Za-z0-9-]+/(?:qemu-server|lxc)/[0-9]+\.conf' does not exist`,
-	`snapshot '[^'\n]+' does not exist`,
-	`snapshot name '[^'\n]+' already used`,
-	`snapshot feature is not available`,
-	`you can't (?:rollback|delete a snapshot|take a snapshot) if (?:vm is|it's) a template`,
-	`(?:VM|CT) is locked \([a-z-]+\)`,
-	`unable to rollback to incomplete snapshot \(snapstate = [a-z]+\)`,
-	`can't rollback, '[^'\n]+' is not most recent snapshot on '[^'\n]+'`,
-	`can't rollback, more recent snapshots exist[^\n]*`,
-	`Failed to obtain guest migration lock - replication running\?`,
-	`snapshot '[^'\n]+' needed by replication job '[^'\n]+' - run replication first`,
-	`can't lock file '/var/lock/pve-manager/pve-migrate-[0-9]+' - got timeout`,
-	`can't lock file '/var/lock/qemu-server/lock-[0-9]+\.conf' - got timeout`,
-	`can't lock file '/run/lock/lxc/pve-config-[0-9]+\.lock' - got timeout`,
+// What the tasks say before they have changed anything (pve-guest-common
+// AbstractConfig.pm#snapshot_rollback, #snapshot_delete, #snapshot_create): all
+// that they check before they write their lock into the configuration. Not here is
+// the timeout of the configuration's lock file, which each of them takes more than
+// once, the last time when all volumes are done; nor that a template's snapshots
+// can't be deleted, which is found out with the lock already written.
+var (
+	anySnapshotTexts = []string{
+		`Configuration file 'nodes/[A-Za-z0-9-]+/(?:qemu-server|lxc)/[0-9]+\.conf' does not exist`,
+		`(?:VM|CT) is locked \([a-z-]+\)`,
+	}
+	rollbackTexts = whole(append([]string{
+		`snapshot '[^'\n]+' does not exist`,
+		`you can't rollback if vm is a template`,
+		`unable to rollback to incomplete snapshot \(snapstate = [a-z]+\)`,
+		`can't rollback, '[^'\n]+' is not most recent snapshot on '[^'\n]+'`,
+		`can't rollback, snapshot '[^'\n]+' does not exist on '[^'\n]+'`,
+		`can't rollback, more recent snapshots exist[^\n]*`,
+		`can't lock file '/var/lock/pve-manager/pve-migrate-[0-9]+' - got timeout`,
+	}, anySnapshotTexts...)...)
+	snapshotDeleteTexts = whole(append([]string{
+		`snapshot '[^'\n]+' does not exist`,
+		`Failed to obtain guest migration lock - replication running\?`,
+		`snapshot '[^'\n]+' needed by replication job '[^'\n]+' - run replication first`,
+	}, anySnapshotTexts...)...)
+	snapshotCreateTexts = whole(append([]string{
+		`snapshot name '[^'\n]+' already used`,
+		`snapshot feature is not available`,
+		`you can't take a snapshot if it's a template`,
+	}, anySnapshotTexts...)...)
 )
 
 // A snapshotRow is a snapshot as the host lists it.

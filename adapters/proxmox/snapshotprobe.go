@@ -3,71 +3,11 @@ package proxmox
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"writ/domain/engine"
 	"writ/domain/op"
 )
-
-// A stillness is what a probe found of a guest that its op was to leave alive.
-type stillness struct {
-	p    *probe
-	now  op.Observed
-	gone string // why there is no such guest any more; empty if there is
-	said string // the task's end, for people
-	// again is why a worker that was killed may have left something at work.
-	again string
-}
-
-// lookAtGuest looks at a guest that the op was to leave alive. Identity is not
-// compared: a rollback brings back that of the snapshot's time.
-func (p *probe) lookAtGuest(ctx context.Context) (*stillness, error) {
-	s := &stillness{p: p, said: fmt.Sprintf("the task ended with %q", clip(p.ended))}
-	at, err := p.host.locate(ctx, p.before.Node, p.guest)
-	switch {
-	case err != nil && isHidden(err):
-		s.gone = err.Error()
-		return s, nil
-	case err != nil:
-		return nil, err
-	case !at.found:
-		s.gone = fmt.Sprintf("there is no %s guest with VMID %d any more", p.guest.Type, p.guest.VMID)
-		return s, nil
-	}
-	s.now = at.config.seen
-	if err := p.host.readStatus(ctx, p.guest, &s.now); err != nil {
-		return nil, err
-	}
-	s.again, _, err = p.orphans(ctx)
-	return s, err
-}
-
-func (s *stillness) began() bool { return s.p.ended != "" }
-
-// unclear is a finding that decides nothing, or not all.
-func (s *stillness) unclear(effect op.Effect, reasons ...string) engine.Finding {
-	if s.again != "" {
-		reasons = append(reasons, s.again)
-	}
-	f := finding(effect, nil, reasons...)
-	f.MayStillAct = s.again != ""
-	return f
-}
-
-// vanished decides about a guest that is no more.
-func (s *stillness) vanished() engine.Finding {
-	if s.p.saysDone() {
-		return finding(op.EffectDone, nil, s.said, "and since: "+s.gone)
-	}
-	return s.unclear(op.EffectUnknown, s.gone)
-}
-
-// unchanged decides about a guest that shows no trace of the op.
-func (s *stillness) unchanged(reason string) engine.Finding {
-	if s.again != "" {
-		return s.unclear(op.EffectUnknown, reason)
-	}
-	return finding(op.EffectNone, nil, reason)
-}
 
 // probeRollback tells what a rollback did. It stops a running guest, writes
 // "lock: rollback", rolls the volumes back one by one, and replaces the
@@ -87,6 +27,13 @@ func probeRollback(ctx context.Context, p *probe) (engine.Finding, error) {
 	if err != nil {
 		return engine.Finding{}, err
 	}
+	if is := snap != nil && p.before.Snapshot != nil && snap.Time == p.before.Snapshot.Time; !is {
+		// The guest may have got back the marks that it had at the snapshot's time,
+		// and yet be the same: if it still has that snapshot.
+		if s.gone = s.stranger(); s.gone != "" {
+			return s.vanished(), nil
+		}
+	}
 	current := snap != nil && snap.Current && p.before.Snapshot != nil && snap.Time == p.before.Snapshot.Time
 	renewed := p.before.VMGenID != "" && s.now.VMGenID != "" && s.now.VMGenID != p.before.VMGenID
 	switch {
@@ -96,29 +43,50 @@ func probeRollback(ctx context.Context, p *probe) (engine.Finding, error) {
 		// Others may have gone on from there since; that the task succeeded is
 		// the one proof that a container has.
 		return finding(op.EffectDone, nil, s.said, fmt.Sprintf("by now the guest's present state no longer comes from snapshot %s", name)), nil
-	case s.now.Lock == "rollback":
+	case s.now.Lock == "rollback" && s.began():
 		return s.unclear(op.EffectPartial, fmt.Sprintf("the guest is locked (rollback): some of its volumes may be of the time of %s and some not. "+
-			"Unlock it on node %s (qm unlock or pct unlock %d), and sign another rollback", name, s.now.Node, p.guest.VMID)), nil
+			"Unlock it on node %s (qm unlock or pct unlock %d), and sign another rollback", name, s.now.Node, p.guest.VMID), s.said), nil
+	case s.now.Lock == "rollback":
+		return s.unclear(op.EffectUnknown, "the guest is locked (rollback), and it can't be told by whom: look for the task that has begun it"), nil
 	case current && renewed && s.began():
-		return finding(op.EffectDone, nil, fmt.Sprintf("the guest's present state comes from snapshot %s, and its generation id is a new one", name), s.said), nil
-	case p.before.Status == "running" && s.now.Status == "stopped" && s.began():
-		return s.unclear(op.EffectPartial, "the guest was running and is stopped, as a rollback does first", s.said+"; start it, or sign another rollback"), nil
-	case s.now.Digest != p.before.Digest || s.now.Lock != "" || p.before.Status != s.now.Status:
-		return s.unclear(op.EffectUnknown, fmt.Sprintf("the guest has changed since: digest %s, it was %s; lock %q; %s, it was %s",
-			s.now.Digest, p.before.Digest, clip(s.now.Lock), s.now.Status, p.before.Status)), nil
-	case p.guest.Type == op.QEMU && p.before.VMGenID != "":
-		return s.unchanged("the guest is as it was, to the byte (digest " + s.now.Digest + "), with the same generation id, which a rollback makes anew"), nil
-	case !s.began():
-		return s.unchanged("the guest is as it was, to the byte (digest " + s.now.Digest + "), and no task of the attempt has begun"), nil
+		return s.reached(ctx, fmt.Sprintf("the guest's present state comes from snapshot %s, and its generation id is a new one", name))
 	}
-	return s.unclear(op.EffectUnknown, "the guest's configuration is as it was, which it can be after a rollback too: only the task's end tells, and that is not known to be one", s.said), nil
+	return s.notRolledBack(), nil
+}
+
+// notRolledBack decides about a guest of which neither its state nor a task says
+// that it was rolled back, or that it is being.
+func (s *stillness) notRolledBack() engine.Finding {
+	now, before := s.now, s.p.before
+	restarted, stayed := sameRun(before, now, time.Since(s.p.announced.At))
+	same := "the guest is as it was, to the byte (digest " + now.Digest + ")"
+	switch {
+	case before.Status == "running" && now.Status == "stopped" && s.began():
+		return s.unclear(op.EffectPartial, "the guest was running and is stopped, as a rollback does first", s.said+"; start it, or sign another rollback")
+	case now.Digest != before.Digest || now.Lock != "" || before.Status != now.Status:
+		return s.unclear(op.EffectUnknown, fmt.Sprintf("the guest has changed since: digest %s, it was %s; lock %q; %s, it was %s",
+			now.Digest, before.Digest, clip(now.Lock), now.Status, before.Status))
+	case restarted && s.began():
+		return s.unclear(op.EffectPartial, same+", but was stopped since, as a rollback does first, and started again", s.said)
+	case before.Status == "running" && !stayed:
+		return s.unclear(op.EffectUnknown, same+", but whether it was stopped since, as a rollback does first, can't be told, or not by whom")
+	case s.p.guest.Type == op.QEMU && before.VMGenID != "":
+		return s.unchanged(same + ", with the same generation id, which a rollback makes anew")
+	case !s.began():
+		return s.unchanged(same + ", and no task of the attempt is known")
+	case !s.killed:
+		// An error after the lock was written leaves it behind; before that
+		// nothing but a running guest is touched.
+		return s.unchanged(same + " and not locked, as a rollback that fails half-way leaves it; " + s.said)
+	}
+	return s.unclear(op.EffectUnknown, same+", which it can be after a rollback too: only the task's end tells, and that is not known", s.said)
 }
 
 // probeSnapshotDelete tells what the deletion of a snapshot did: it locks the
 // guest, marks the snapshot, deletes from the volumes one by one, and takes mark,
 // entry and lock away last.
 func probeSnapshotDelete(ctx context.Context, p *probe) (engine.Finding, error) {
-	s, err := p.lookAtGuest(ctx)
+	s, err := p.lookAtSame(ctx)
 	if err != nil {
 		return engine.Finding{}, err
 	}
@@ -131,18 +99,22 @@ func probeSnapshotDelete(ctx context.Context, p *probe) (engine.Finding, error) 
 		return engine.Finding{}, err
 	}
 	is := snap != nil && p.before.Snapshot != nil && snap.Time == p.before.Snapshot.Time
+	gone := fmt.Sprintf("the guest has no such snapshot %s any more", name)
 	switch {
 	case p.saysDone() && is:
 		return s.unclear(op.EffectUnknown, fmt.Sprintf("snapshot %s is still there", name), "yet "+s.said), nil
 	case p.saysDone():
-		return finding(op.EffectDone, nil, s.said, fmt.Sprintf("the guest has no such snapshot %s any more", name)), nil
-	case is && snap.State != "" || s.now.Lock == "snapshot-delete":
+		return finding(op.EffectDone, nil, s.said, gone), nil
+	case s.began() && (is && snap.State != "" || s.now.Lock == "snapshot-delete"):
 		return s.unclear(op.EffectPartial, fmt.Sprintf("the deletion of snapshot %s was begun and not ended: some volumes may have lost it, and it can't be rolled back to. "+
-			"Unlock the guest on node %s (qm unlock or pct unlock %d) and delete it there with force", name, s.now.Node, p.guest.VMID)), nil
+			"Unlock the guest on node %s (qm unlock or pct unlock %d) and delete it there with force", name, s.now.Node, p.guest.VMID), s.said), nil
+	case is && snap.State != "" || s.now.Lock == "snapshot-delete":
+		return s.unclear(op.EffectUnknown, fmt.Sprintf("a snapshot of the guest is being deleted, or was and the deletion has not ended (lock %q, snapshot %s), and it can't be told by whom",
+			clip(s.now.Lock), name)), nil
 	case !is && s.began():
-		return finding(op.EffectDone, nil, fmt.Sprintf("the guest has no such snapshot %s any more", name), s.said), nil
+		return s.reached(ctx, gone)
 	case !is:
-		return s.unclear(op.EffectUnknown, fmt.Sprintf("the guest has no such snapshot %s any more, and it can't be told who deleted it", name)), nil
+		return s.unclear(op.EffectUnknown, gone+", and it can't be told who deleted it"), nil
 	}
 	return s.unchanged(fmt.Sprintf("snapshot %s of the same time is there, and whole", name)), nil
 }
@@ -151,7 +123,7 @@ func probeSnapshotDelete(ctx context.Context, p *probe) (engine.Finding, error) 
 // guest, writes an entry with a mark, makes the snapshots of the volumes, and
 // takes mark and lock away last. What fails on the way is undone by the task.
 func probeSnapshotCreate(ctx context.Context, p *probe) (engine.Finding, error) {
-	s, err := p.lookAtGuest(ctx)
+	s, err := p.lookAtSame(ctx)
 	if err != nil {
 		return engine.Finding{}, err
 	}
@@ -168,13 +140,19 @@ func probeSnapshotCreate(ctx context.Context, p *probe) (engine.Finding, error) 
 		return finding(op.EffectDone, nil, s.said, fmt.Sprintf("the guest has snapshot %s", name)), nil
 	case p.saysDone():
 		return finding(op.EffectDone, nil, s.said, fmt.Sprintf("since then snapshot %s was deleted, or is being", name)), nil
-	case snap != nil && snap.State != "" || s.now.Lock == "snapshot":
+	case s.began() && (snap != nil && snap.State != "" || s.now.Lock == "snapshot"):
 		return s.unclear(op.EffectPartial, fmt.Sprintf("snapshot %s was begun and not ended; unlock the guest on node %s (qm unlock or pct unlock %d) and delete it",
-			name, s.now.Node, p.guest.VMID)), nil
+			name, s.now.Node, p.guest.VMID), s.said), nil
+	case snap != nil && snap.State != "" || s.now.Lock == "snapshot":
+		return s.unclear(op.EffectUnknown, fmt.Sprintf("a snapshot of the guest is being made, or was begun and not ended (lock %q), and it can't be told by whom", clip(s.now.Lock))), nil
 	case snap != nil && s.began():
-		return finding(op.EffectDone, nil, fmt.Sprintf("the guest has snapshot %s", name), s.said), nil
+		return s.reached(ctx, fmt.Sprintf("the guest has snapshot %s", name))
 	case snap != nil:
 		return s.unclear(op.EffectUnknown, fmt.Sprintf("the guest has snapshot %s, and it can't be told who made it", name)), nil
 	}
-	return s.unchanged(fmt.Sprintf("the guest has no snapshot %s", name)), nil
+	reason := fmt.Sprintf("the guest has no snapshot %s", name)
+	if s.began() {
+		reason += "; " + s.said + ": what it had made it takes away again, and its log says what it could not"
+	}
+	return s.unchanged(reason), nil
 }

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 
 	"writ/domain/engine"
 	"writ/domain/op"
@@ -100,7 +101,44 @@ func observePool(ctx context.Context, h *Host, a engine.Attempt) (op.Observed, e
 	if seen.Pool.Users, err = h.poolUsers(ctx, t.Node, seen.Pool.Storages); err != nil {
 		return op.Observed{}, fmt.Errorf("read what lies on %s: %w", t, err)
 	}
+	if t.Pool.Kind != op.LVM {
+		return seen, nil
+	}
+	stray, err := h.strayVolumes(ctx, t.Node, t.Pool.Name, len(disksIn(seen.Pool.Users)))
+	if err != nil {
+		return op.Observed{}, fmt.Errorf("read what lies on %s: %w", t, err)
+	}
+	if stray > 0 {
+		seen.Pool.Users = append(seen.Pool.Users, fmt.Sprintf("%d logical volumes of %s that are on no storage (lvs %s)", stray, t.Pool.Name, t.Pool.Name))
+	}
 	return seen, nil
+}
+
+// disksIn are the volumes of guests among what uses a pool.
+func disksIn(users []string) []string {
+	return slices.DeleteFunc(slices.Clone(users), func(user string) bool { return !strings.Contains(user, ":") })
+}
+
+// strayVolumes counts the logical volumes of a group that are neither a thin pool
+// nor known to a storage: the node's own file systems and swap are such.
+func (h *Host) strayVolumes(ctx context.Context, node, name string, known int) (int, error) {
+	vg, err := h.volumeGroup(ctx, node, name)
+	if err != nil || vg == nil {
+		return 0, err
+	}
+	if vg.Volumes == nil {
+		return 0, fmt.Errorf("the host does not say how many volumes volume group %s has", name)
+	}
+	rows, err := h.thinPools(ctx, node)
+	if err != nil {
+		return 0, err
+	}
+	for _, row := range rows {
+		if row.VG == name {
+			known++
+		}
+	}
+	return max(0, int(*vg.Volumes)-known), nil
 }
 
 // poolUsers are the disks of guests that lie on storages, whether or not a guest
@@ -142,52 +180,4 @@ func samePool(ctx context.Context, h *Host, t attempt) error {
 		return fmt.Errorf("%s is not as it was announced: %d bytes on %v, it was %d on %v", t.target, now.Size, now.Members, t.seen.Pool.Size, t.seen.Pool.Members)
 	}
 	return nil
-}
-
-// probeWipe tells whether a pool is gone. The host takes it down first; storages
-// and disks are cleaned up after that, and what fails there is an error of a
-// task that has destroyed everything.
-func probeWipe(ctx context.Context, p *probe) (engine.Finding, error) {
-	t := p.target.target
-	now, err := p.host.readPool(ctx, p.target.node, *t.Pool)
-	if err != nil {
-		return engine.Finding{}, err
-	}
-	said := fmt.Sprintf("the task ended with %q", clip(p.ended))
-	began := p.ended != ""
-	same := now != nil && now.Size == p.before.Pool.Size && slices.Equal(now.Members, p.before.Pool.Members)
-	switch {
-	case now == nil && p.saysDone():
-		return finding(op.EffectDone, nil, fmt.Sprintf("node %s has no %s any more", p.target.node, *t.Pool), said), nil
-	case now == nil && began:
-		return finding(op.EffectPartial, nil, fmt.Sprintf("node %s has no %s any more: what was on it is gone", p.target.node, *t.Pool),
-			said, "what was to be cleaned up after it, storages in the configuration or the disks, may not have been: look at them"), nil
-	case now == nil:
-		return finding(op.EffectUnknown, nil, fmt.Sprintf("node %s has no %s any more, and it can't be told who took it down", p.target.node, *t.Pool)), nil
-	case !same && p.saysDone():
-		return finding(op.EffectDone, nil, said, "another pool of the name was made since"), nil
-	case !same:
-		return finding(op.EffectUnknown, nil, "the pool is not as it was announced: it has other members, or another size"), nil
-	case p.saysDone():
-		return finding(op.EffectUnknown, nil, "the pool is there, with the same members", "yet "+said), nil
-	}
-	still := "the pool is there, with the same size and members"
-	doubt, proof, err := p.orphans(ctx)
-	switch {
-	case err != nil:
-		return engine.Finding{}, err
-	case doubt != "":
-		f := finding(op.EffectUnknown, nil, still, doubt)
-		f.MayStillAct = true
-		return f, nil
-	case began:
-		// A volume group is taken down volume by volume, and an error in the
-		// middle leaves it with some of them gone.
-		return finding(op.EffectUnknown, nil, still, said+"; whether all that was on it is there, only a look at it can tell"), nil
-	}
-	reasons := []string{still, "no task of the attempt has begun"}
-	if proof != "" {
-		reasons = append(reasons, proof)
-	}
-	return finding(op.EffectNone, nil, reasons...), nil
 }

@@ -81,8 +81,12 @@ func (f *auditFlags) open(ctx context.Context, a *app, cmd *cobra.Command) (*aud
 	return nil, usagef("nothing to read: give --store DIR, --export FILE or --url URL")
 }
 
+// wholeCache is the store's cache for reading all of a ledger: events come in
+// another order than they lie in, so what finds them is best kept in memory.
+const wholeCache = 64 << 20
+
 func openLedgerFolder(dir string) (*pebblestore.Store, error) {
-	s, err := pebblestore.Open(dir, pebblestore.Options{})
+	s, err := pebblestore.Open(dir, pebblestore.Options{CacheBytes: wholeCache})
 	if err != nil {
 		return nil, fmt.Errorf("%w (while a service holds the folder, read a backup or an export of it, or give --url)", err)
 	}

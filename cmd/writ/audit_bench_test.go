@@ -39,10 +39,12 @@ func BenchmarkAuditVerify(b *testing.B) {
 		}
 		events = append(events, ev)
 	}
+	_, signer := benchSigner()
+	keys := []signedop.Key{signer.Key()}
 	var whole, bare, audited stopwatch
 	for b.Loop() {
-		whole.time(b, func() { auditFloor(b, events, true) })
-		bare.time(b, func() { auditFloor(b, events, false) })
+		whole.time(b, func() { auditFloor(b, events, keys, true) })
+		bare.time(b, func() { auditFloor(b, events, keys, false) })
 		audited.time(b, func() {
 			r, err := audit.Verify(context.Background(), audit.OfStore(store), audit.Options{})
 			if err != nil || !r.Sound || r.Counts.Claims != n || r.Counts.Ops.Succeeded != n {
@@ -61,10 +63,8 @@ func BenchmarkAuditVerify(b *testing.B) {
 }
 
 // auditFloor does what no audit can do without.
-func auditFloor(b *testing.B, events []eventstore.Recorded, parse bool) {
+func auditFloor(b *testing.B, events []eventstore.Recorded, keys []signedop.Key, parse bool) {
 	b.Helper()
-	_, s := benchSigner()
-	keys := []signedop.Key{s.Key()}
 	cores := runtime.GOMAXPROCS(0)
 	var running sync.WaitGroup
 	for w := range cores {

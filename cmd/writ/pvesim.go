@@ -244,16 +244,21 @@ func simServiceUser(sim *pvesim.Sim) string {
 	onGuests := []string{"VM.Allocate", "VM.Backup", "VM.PowerMgmt", "VM.Snapshot", "VM.Snapshot.Rollback"}
 	onStorages := []string{"Datastore.Allocate", "Datastore.AllocateSpace"}
 	sim.AddRole("WritAttempt", "VM.Allocate")
-	for _, privilege := range slices.Concat(onGuests[1:], onStorages, []string{"Sys.Modify"}) {
+	for _, privilege := range slices.Concat(onGuests[1:], onStorages, []string{"Sys.Modify", "SDN.Use", "Mapping.Use"}) {
 		sim.AddRole("WritAttempt-"+privilege, privilege)
 	}
 	sim.AddRole("WritService", append(onGuests, "VM.Config.Options")...)
 	sim.AddRole("WritServiceStorage", onStorages...)
-	sim.AddRole("WritServicePools", "Sys.Modify")
+	// Where no privilege of its own allows it, handing a right on takes
+	// Permissions.Modify.
+	sim.AddRole("WritServicePools", "Sys.Modify", "Permissions.Modify")
+	sim.AddRole("WritServiceDevices", "SDN.Use", "Mapping.Use", "Permissions.Modify")
 	sim.AddUser(simUser, password)
 	sim.Grant("/vms", simUser, "WritService", true)
 	sim.Grant("/storage", simUser, "WritServiceStorage", true)
 	sim.Grant("/", simUser, "WritServicePools", false)
+	sim.Grant("/sdn", simUser, "WritServiceDevices", true)
+	sim.Grant("/mapping", simUser, "WritServiceDevices", true)
 	return password
 }
 

@@ -35,6 +35,11 @@ func newServiceConfig(t *testing.T) *config {
 	if err != nil {
 		t.Fatal(err)
 	}
+	sim.AddUser("writ@pve", "")
+	sim.Grant("/", "writ@pve", "Administrator", true)
+	if _, err := sim.AddToken("writ@pve!writ", pvesim.Token{Secret: "secret"}); err != nil {
+		t.Fatal(err)
+	}
 	server, err := sim.Start(pvesim.Listen{Addr: "127.0.0.1:0", Plain: true})
 	if err != nil {
 		t.Fatal(err)

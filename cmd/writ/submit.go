@@ -68,6 +68,9 @@ Exit codes:
 			return oneArg("the writ")(cmd, args)
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := f.check(); err != nil {
+				return err
+			}
 			if len(args) == 0 {
 				d, err := f.benign()
 				if err != nil {
@@ -119,13 +122,18 @@ func (f *submitFlags) benign() (delivery, error) {
 	return delivery{Intent: in}, nil
 }
 
-func (a *app) submit(ctx context.Context, f submitFlags, d delivery) error {
+// check refuses command lines that can't be meant.
+func (f *submitFlags) check() error {
 	if f.wait < 0 || f.wait > httpapi.MaxWait {
 		return usagef("--wait: %s is not from 0s to %s", f.wait, httpapi.MaxWait)
 	}
 	if f.retry < 0 {
 		return usagef("--retry: %s is negative", f.retry)
 	}
+	return nil
+}
+
+func (a *app) submit(ctx context.Context, f submitFlags, d delivery) error {
 	c, err := f.client.open()
 	if err != nil {
 		return err

@@ -108,8 +108,9 @@ func (j *Job) onProbe(now time.Time, in Probed) Command {
 			Header: j.header(now), ExitStatus: j.exitStatus, Evidence: ev, Residue: lines(in.Finding.Residue),
 		})
 	case op.EffectPartial:
-		if j.orphan {
-			// An end would free the target for the next op, beside what is at work.
+		if j.orphan || j.forgotten {
+			// An end would free the target for the next op, beside what is at work;
+			// and a task that is merely forgotten might not be over.
 			break
 		}
 		return j.fail(now, op.KindTaskFailed, op.EffectPartial, said+", and the target is half done: "+sentence(ev.Reasons), &ev)

@@ -39,3 +39,20 @@ func TestHalfDoneWhileSomethingIsAtWork(t *testing.T) {
 		}
 	})
 }
+
+// Nor does it end as half done by a task that the host no longer knows: that
+// might not be over.
+func TestHalfDoneByAForgottenTask(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.host.onLaunch = func(h *fakeHost, l *op.Launching) (string, error) {
+			return h.start(l, engine.Task{Phase: engine.TaskForgotten}), nil
+		}
+		w.host.finding = &engine.Finding{Evidence: op.Evidence{Effect: op.EffectPartial, Reasons: []string{"a volume is gone"}}}
+		w.wantOutcome(w.runToEnd(signed(t, order(web3()))), engine.Indeterminate)
+		w.wantOutcome(w.runToEnd(signed(t, rival())), engine.Failed)
+		if w.host.launched() != 1 {
+			t.Errorf("launches: got %d, want the rival kept away", w.host.launched())
+		}
+	})
+}

@@ -6,6 +6,7 @@ import (
 	"iter"
 	"log/slog"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -54,7 +55,7 @@ func TestUnexaminedProcessReplacesTheMark(t *testing.T) {
 		if f.now() != newest {
 			t.Errorf("mark: position %d now, was %d", f.now().Position, newest.Position)
 		}
-		flaky.err = nil
+		flaky.fail(nil)
 		w.start(witnessedBy(f))
 		got := w.runToEnd(signed(t, d))
 		t.Logf("redelivered: %s %q; halted: %v", got.Outcome, got.Detail, w.engine.Halted())
@@ -92,12 +93,23 @@ func TestUnexaminedStoreAway(t *testing.T) {
 
 type seenFails struct {
 	*fakeWitness
-	err error
+	mu  sync.Mutex
+	err error // guarded by mu
+}
+
+// fail changes what questions end with from now on.
+func (s *seenFails) fail(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.err = err
 }
 
 func (s *seenFails) Seen(ctx context.Context) (engine.Mark, bool, error) {
-	if s.err != nil {
-		return engine.Mark{}, false, s.err
+	s.mu.Lock()
+	err := s.err
+	s.mu.Unlock()
+	if err != nil {
+		return engine.Mark{}, false, err
 	}
 	return s.fakeWitness.Seen(ctx)
 }

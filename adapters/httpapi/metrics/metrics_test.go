@@ -210,6 +210,11 @@ func (s *standing) List(context.Context) ([]recoveryqueue.Item, error) {
 	return s.items, s.err
 }
 
+// syncs are those of a ledger that has made six.
+func syncs() (count uint64, within map[float64]uint64, sum float64) {
+	return 6, map[float64]uint64{0.001: 2, 0.01: 5}, 1.5
+}
+
 func TestHowThingsStand(t *testing.T) {
 	now := since
 	m := metrics.New("test", func() time.Time { return now })
@@ -217,10 +222,13 @@ func TestHowThingsStand(t *testing.T) {
 	lag := projections.Lag{CaughtUp: true}
 	m.Watch(metrics.Sources{
 		Engine: s, Queue: s, QueueLimit: 1024, Room: func() (uint64, uint64, error) { return 3, 7, nil }, Views: map[string]func() projections.Lag{"keys": func() projections.Lag { return lag }},
+		Syncs: syncs,
 	})
 	want(t, figures(t, m), map[string]string{
 		`writ_ops_in_flight{state="started"}`: "0", `writ_ops_in_flight{state="task-running"}`: "0", `writ_ops_indeterminate`: "0",
 		`writ_ledger_disk_free_bytes`: "3", `writ_ledger_disk_bytes`: "7",
+		`writ_fsync_seconds_bucket{le="0.001"}`: "2", `writ_fsync_seconds_bucket{le="0.01"}`: "5", `writ_fsync_seconds_bucket{le="+Inf"}`: "6",
+		`writ_fsync_seconds_count`: "6", `writ_fsync_seconds_sum`: "1.5",
 		`writ_launching_halted`: "0", `writ_queue_limit`: "1024", `writ_view_caught_up{view="keys"}`: "1", `writ_view_lag_seconds{view="keys"}`: "0", `writ_ledger_position`: "0",
 	})
 	story := viewtest.NewStory(t, m.Store(storetest.NewMemory(ledger)), viewtest.Nonce(1))
@@ -268,7 +276,7 @@ func TestTheInterfaceIsObserved(t *testing.T) {
 func TestTheNamesOfFigures(t *testing.T) {
 	m := metrics.New("test", time.Now)
 	s := &standing{}
-	m.Watch(metrics.Sources{Engine: s, Queue: s, Room: func() (uint64, uint64, error) { return 3, 7, nil }, Views: map[string]func() projections.Lag{"keys": func() projections.Lag { return projections.Lag{} }}})
+	m.Watch(metrics.Sources{Engine: s, Queue: s, Room: func() (uint64, uint64, error) { return 3, 7, nil }, Syncs: syncs, Views: map[string]func() projections.Lag{"keys": func() projections.Lag { return projections.Lag{} }}})
 	story := viewtest.NewStory(t, m.Store(storetest.NewMemory(ledger)), viewtest.Nonce(1))
 	story.Started()
 	story.Failed(op.KindInterrupted, op.EffectNone)

@@ -30,6 +30,9 @@ type Sources struct {
 	// Room gives the bytes that are free and those that there are in all on the
 	// ledger's disk; nil: nobody knows.
 	Room func() (free, total uint64, err error)
+	// Syncs tells of the fsyncs of the ledger's log how many there were, how many
+	// took at most so many seconds, and their sum in seconds; nil: nobody knows.
+	Syncs func() (count uint64, within map[float64]uint64, sum float64)
 	// Views says by name how far each view is.
 	Views map[string]func() projections.Lag
 }
@@ -57,6 +60,7 @@ var (
 	descPosition      = desc("writ_ledger_position", "The position of the newest event of an op that this process put on record; 0 before the first.")
 	descFree          = desc("writ_ledger_disk_free_bytes", "Bytes that are free on the ledger's disk.")
 	descTotal         = desc("writ_ledger_disk_bytes", "Bytes that there are in all on the ledger's disk.")
+	descSyncs         = desc("writ_fsync_seconds", "How long fsyncs of the ledger's log took. An append waits for one or two of them.")
 	descViewPosition  = desc("writ_view_position", "The position up to which the view holds the ledger.", "view")
 	descViewCaughtUp  = desc("writ_view_caught_up", "1 if the view follows the ledger.", "view")
 	descViewLag       = desc("writ_view_lag_seconds", "How much older the newest event in the view is than the newest one that this process put on record.", "view")
@@ -66,7 +70,7 @@ var (
 func (s *state) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		descInFlight, descOldest, descCorrupt, descQueueLimit, descIndeterminate, descUndecided, descHalted,
-		descPosition, descFree, descTotal, descViewPosition, descViewCaughtUp, descViewLag,
+		descPosition, descFree, descTotal, descSyncs, descViewPosition, descViewCaughtUp, descViewLag,
 	} {
 		ch <- d
 	}
@@ -89,6 +93,10 @@ func (s *state) Collect(ch chan<- prometheus.Metric) {
 			gauge(descFree, float64(free))
 			gauge(descTotal, float64(total))
 		}
+	}
+	if s.Syncs != nil {
+		count, within, sum := s.Syncs()
+		ch <- prometheus.MustNewConstHistogram(descSyncs, count, sum, within)
 	}
 	for name, lag := range s.Views {
 		l := lag()

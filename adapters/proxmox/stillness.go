@@ -1,0 +1,166 @@
+package proxmox
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+
+	"writ/domain/engine"
+	"writ/domain/op"
+)
+
+// A stillness is what a probe found of a guest that its op was to leave alive.
+type stillness struct {
+	p    *probe
+	now  op.Observed
+	gone string // why there is no such guest any more; empty if there is
+	said string // the task's end, for people
+	// killed: the task's worker did not end by itself, so that its end does not
+	// tell how far it came.
+	killed bool
+	// again is why a worker that was killed may have left something at work.
+	again string
+}
+
+// flockTexts are the ends of a task that could not get a lock file: it then waits
+// for nobody, and no child of it is at work.
+var flockTexts = whole(
+	`can't lock file '/var/lock/qemu-server/lock-[0-9]+\.conf' - got timeout`,
+	`can't lock file '/run/lock/lxc/pve-config-[0-9]+\.lock' - got timeout`,
+	`can't lock file '/var/lock/pve-manager/pve-migrate-[0-9]+' - got timeout`,
+)
+
+// lookAtGuest looks at a guest that the op was to leave alive, or to put another
+// in the place of. Identity is not compared.
+func (p *probe) lookAtGuest(ctx context.Context) (*stillness, error) {
+	s := &stillness{p: p, said: fmt.Sprintf("the task ended with %q", clip(p.ended))}
+	s.killed = matchAny(killedTexts, p.ended) && !matchAny(flockTexts, p.ended)
+	at, err := p.host.locate(ctx, p.before.Node, p.guest)
+	switch {
+	case err != nil && isHidden(err):
+		s.gone = err.Error()
+		return s, nil
+	case err != nil:
+		return nil, err
+	case !at.found:
+		s.gone = fmt.Sprintf("there is no %s guest with VMID %d any more", p.guest.Type, p.guest.VMID)
+		return s, nil
+	}
+	s.now = at.config.seen
+	if err := p.host.readStatus(ctx, p.guest, &s.now); err != nil {
+		return nil, err
+	}
+	if s.killed {
+		s.again, _, err = p.orphans(ctx)
+	}
+	return s, err
+}
+
+// lookAtSame is lookAtGuest where the op leaves the guest what it was: another one
+// with the VMID means that it is gone.
+func (p *probe) lookAtSame(ctx context.Context) (*stillness, error) {
+	s, err := p.lookAtGuest(ctx)
+	if err == nil && s.gone == "" {
+		s.gone = s.stranger()
+	}
+	return s, err
+}
+
+// stranger tells by its marks that the guest is another one, or that nothing speaks
+// for its being the same; empty if it is the same for all that is known.
+func (s *stillness) stranger() string {
+	alike := s.p.liken(s.now)
+	switch {
+	case alike.verdict(s.p.saysDone()) == different:
+		return fmt.Sprintf("VMID %d is now another guest: %s", s.p.guest.VMID, alike.String())
+	case len(alike.equal) == 0 && len(alike.unequal) > 0:
+		return fmt.Sprintf("it can't be told whether VMID %d is the same guest: %s", s.p.guest.VMID, alike.String())
+	}
+	return ""
+}
+
+func (s *stillness) began() bool { return s.p.ended != "" }
+
+// unclear is a finding that decides nothing, or not all.
+func (s *stillness) unclear(effect op.Effect, reasons ...string) engine.Finding {
+	if s.again != "" {
+		reasons = append(reasons, s.again)
+	}
+	f := finding(effect, nil, reasons...)
+	f.MayStillAct = s.again != ""
+	return f
+}
+
+// vanished decides about a guest that is no more.
+func (s *stillness) vanished() engine.Finding {
+	if !s.p.saysDone() {
+		return s.unclear(op.EffectUnknown, s.gone)
+	}
+	return s.p.doneBefore(s.gone)
+}
+
+// doneBefore is for a task that ended as a success on a VMID whose guest is no
+// more, or can't be known. A token of the attempt's own lost its right together
+// with the announced guest, so it was that guest that the task was on. A shared
+// token keeps its right, and the task would have taken whoever had the VMID.
+func (p *probe) doneBefore(gone string) engine.Finding {
+	said := fmt.Sprintf("the task ended with %q", clip(p.ended))
+	if p.who.name == "" {
+		return finding(op.EffectUnknown, nil, said, "and by now: "+gone, "whether the guest was still the announced one when the task began can't be told with a token "+
+			"whose rights do not go with the guest: compare when it was removed with the task's start")
+	}
+	return finding(op.EffectDone, nil, said, "and since: "+gone)
+}
+
+// unchanged decides about a guest that shows no trace of the op.
+func (s *stillness) unchanged(reason string) engine.Finding {
+	if s.again != "" {
+		return s.unclear(op.EffectUnknown, reason)
+	}
+	return finding(op.EffectNone, nil, reason)
+}
+
+// reached decides about a guest that is as the op was to make it, though the task
+// does not say that it succeeded: it may have been another's task that did it, if
+// there was one.
+func (s *stillness) reached(ctx context.Context, reason string) (engine.Finding, error) {
+	rival, err := s.p.rival(ctx)
+	switch {
+	case err != nil:
+		return engine.Finding{}, err
+	case rival != "":
+		return s.unclear(op.EffectUnknown, reason, s.said+", and "+rival), nil
+	}
+	return finding(op.EffectDone, nil, reason, s.said, fmt.Sprintf("node %s lists no other task that can have done it", s.p.target.node)), nil
+}
+
+// rival tells which other task of the same kind on the same guest can have done
+// what the attempt's was to do; empty if the attempt's is the only one since the
+// announcement.
+func (p *probe) rival(ctx context.Context) (string, error) {
+	tr, err := p.host.trailOf(ctx, p.target, p.announced, p.who)
+	if err != nil {
+		return "", err
+	}
+	rows, err := p.host.tasks(ctx, p.target.node, url.Values{
+		"limit": {fmt.Sprint(pageRows)}, "source": {"all"}, "typefilter": {tr.typ}, "vmid": {tr.id}, "since": {fmt.Sprint(tr.from)},
+	})
+	if err != nil {
+		return "", err
+	}
+	own := ""
+	for _, row := range rows {
+		u, err := ParseUPID(row.UPID)
+		if err != nil || row.UPID == own {
+			continue // while it moves from one list to the other a task is in both
+		}
+		if own != "" || !tr.fits(u) {
+			return "it can have been task " + row.UPID + ": compare their times", nil
+		}
+		own = row.UPID
+	}
+	if own == "" {
+		return fmt.Sprintf("node %s does not list it any more, nor what else was done", p.target.node), nil
+	}
+	return "", nil
+}
