@@ -157,7 +157,6 @@ func describeExpectations(w io.Writer, x signedop.Expect) {
 	row("MAC addresses", listOrNone(x.MACs))
 	row("volumes", listOrNone(x.Volumes))
 	describeSubject(row, x)
-	row("plan", x.Plan)
 }
 
 // describeSubject lists what binds the order to one snapshot, archive, volume,

@@ -123,7 +123,7 @@ func (w *faultWorld) done() (volumes, guests, ours int) {
 			continue
 		}
 		mine := e.Auth == readToken || strings.HasPrefix(e.Auth, launcher+"!w-")
-		switch e.Kind {
+		switch e.Kind { //nolint:exhaustive // the others are not of a destroy
 		case pvesim.VolumeFreed:
 			volumes++
 		case pvesim.GuestDestroyed:

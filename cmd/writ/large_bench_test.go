@@ -34,7 +34,7 @@ var (
 // must grow no faster than it. Each ledger is filled first, if need be; what is
 // measured is a copy of it.
 //
-//	go test -run '^$' -bench LargeLedger -benchtime 1x -ops 1000000 -ledger DIR -timeout 1h ./cmd/writ
+//	go test ./cmd/writ -run '^$' -bench LargeLedger -benchtime 1x -timeout 1h -ops 1000000 -ledger DIR
 func BenchmarkLargeLedger(b *testing.B) {
 	dir := *largeDir
 	if dir == "" {

@@ -210,9 +210,6 @@ func TestEachClassLooksAgain(t *testing.T) {
 		{"another world wide name", op.StorageWipe, func(u *undertaking) { wipeOf(u); u.doc.Expect.Disk.WWN = "0x1" }, "expect.disk.wwn"},
 		{"a disk of another size", op.StorageWipe, func(u *undertaking) { wipeOf(u); u.seen.Disk.Size++ }, "expect.disk.size"},
 		{"a disk in use", op.StorageWipe, func(u *undertaking) { wipeOf(u); u.seen.Disk.Used = "LVM" }, "in use (LVM)"},
-
-		{"another plan", op.GuestDestroy, func(u *undertaking) { u.doc.Expect.Plan, u.seen.Plan = strings.Repeat("0a", 32), "b" }, "expect.plan: signed for"},
-		{"no plan", op.GuestDestroy, func(u *undertaking) { u.doc.Expect.Plan = strings.Repeat("0a", 32) }, "expect.plan: signed for"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -20,9 +20,6 @@ type Attempt struct {
 	// ExpiresAt is when the signed document ends; what is left at the host as
 	// a witness of the attempt stays at least until then.
 	ExpiresAt time.Time
-	// Plan: the signers expect that the op takes away exactly what they were
-	// shown.
-	Plan bool
 }
 
 // keylessLife is for how long after its claim the host keeps its witness of an
@@ -87,6 +84,5 @@ func (j *Job) attempt() Attempt {
 	}
 	return Attempt{
 		Nonce: j.op.Nonce, Number: j.op.Attempt, Intent: j.sub.Intent, Earlier: earlier, ExpiresAt: doc.ExpiresAt,
-		Plan: doc.Expect.Plan != "",
 	}
 }

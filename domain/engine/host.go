@@ -27,8 +27,7 @@ type Executor interface {
 	// single read of its configuration, whatever else the intent is about, and
 	// the state of the node and cluster that would carry out a request. A
 	// target that does not exist is no error. Whatever can't be read is an
-	// error, never a zero value. The plan is made only for an attempt that has
-	// one.
+	// error, never a zero value.
 	Observe(ctx context.Context, a Attempt) (op.Observed, error)
 
 	// Request gives the one mutating request of an attempt on a target as

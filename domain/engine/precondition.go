@@ -25,9 +25,6 @@ func Unmet(in op.Intent, x signedop.Expect, seen op.Observed) []string {
 		why = append(why, identityMismatch(in, x, seen)...)
 	}
 	why = append(why, subjectMismatch(in, x, seen)...)
-	if x.Plan != "" && x.Plan != seen.Plan {
-		why = append(why, fmt.Sprintf("expect.plan: signed for %s, by now it is %s: what it takes away has changed. Look at the plan again, and sign another", x.Plan, seen.Plan))
-	}
 	if !seen.NodeOnline {
 		why = append(why, fmt.Sprintf("node: %s is not online", seen.Node))
 	}

@@ -35,10 +35,6 @@ type Observed struct {
 	Pool     *PoolSeen     `json:"pool,omitempty"`
 	Disk     *DiskSeen     `json:"disk,omitempty"`
 
-	// Plan is the digest of what the op would take away, if the signers expect
-	// one.
-	Plan string `json:"plan,omitempty"`
-
 	NodeOnline bool `json:"node_online"`
 	Quorate    bool `json:"quorate"`
 }

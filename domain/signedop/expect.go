@@ -28,10 +28,6 @@ type Expect struct {
 	Volume   *VolumeExpect   `json:"volume,omitzero"`  // the volume or backup that is deleted
 	Pool     *PoolExpect     `json:"pool,omitzero"`
 	Disk     *DiskExpect     `json:"disk,omitzero"`
-
-	// Plan is the digest of what the signers were shown that the op would take
-	// away: SHA-256, lower-case hex.
-	Plan string `json:"plan,omitzero"`
 }
 
 // SnapshotExpect tells a snapshot from another one of its name.
@@ -63,7 +59,6 @@ type DiskExpect struct {
 // Lengths in hex digits.
 const (
 	sha1Digits   = 40
-	sha256Digits = 64
 	writIDDigits = 32
 )
 
@@ -98,7 +93,7 @@ func (e Expect) check(in op.Intent) error {
 
 // ofGuest is what is expected of a guest.
 func (e Expect) ofGuest() Expect {
-	e.Snapshot, e.Archive, e.Volume, e.Pool, e.Disk, e.Plan = nil, nil, nil, nil, nil, ""
+	e.Snapshot, e.Archive, e.Volume, e.Pool, e.Disk = nil, nil, nil, nil, nil
 	return e
 }
 
@@ -172,7 +167,6 @@ func (e Expect) checkForm() error {
 		{"expect.digest", e.Digest, func(s string) error { return checkHex(s, sha1Digits) }},
 		{"expect.writ_id", e.WritID, func(s string) error { return checkHex(s, writIDDigits) }},
 		{"expect.status", e.Status, checkStatus},
-		{"expect.plan", e.Plan, func(s string) error { return checkHex(s, sha256Digits) }},
 	} {
 		if x.value == "" {
 			continue
