@@ -21,8 +21,8 @@ func faultsOfTasks() []faultRow {
 	return []faultRow{
 		{"worker killed by OOM or a restart of pvedaemon", []faultWay{
 			{
-				name: "killed between the volumes", set: kill(pvesim.StageFree + "1"), told: toldAs(424, "task-failed", "half done"),
-				events: taskEnded, end: "task-failed partial", because: "refers to volumes that are gone", volumes: 1,
+				name: "killed between the volumes", set: kill(pvesim.StageFree + "1"), told: toldAs(202, "indeterminate", "refers to volumes that are gone"),
+				queue: "a child", events: leftRunning, end: "open", because: "a child", volumes: 1,
 			},
 			{
 				name: "killed after the config was emptied", set: kill(pvesim.StageAccess), told: toldAs(424, "task-failed", "half done"),
@@ -48,8 +48,8 @@ func faultsOfTasks() []faultRow {
 			},
 			{
 				name: "pvedaemon restarted at a container's second volume", kind: pvesim.LXC, set: restart(pvesim.StageFree + "1"),
-				told:   toldAs(424, "task-failed", "received interrupt"),
-				events: taskEnded, end: "task-failed partial", because: "refers to volumes that are gone", volumes: 1,
+				told:  toldAs(202, "indeterminate", "received interrupt"),
+				queue: "a child", events: leftRunning, end: "open", because: "a child", volumes: 1,
 			},
 			{
 				name: "pvedaemon restarted at a machine's volume, which is left", set: restart(pvesim.StageFree + "1"), told: succeeded,
