@@ -3,6 +3,7 @@ package engine_test
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,20 +18,27 @@ import (
 // successor has claimed: to fence it would stop the successor's own launch.
 func TestSupersededInstanceLeavesItsSuccessorsOpsAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		a, b := pair(t)
+		a := newWorld(t)
+		a.stop() // it leads without a lease
+		var partitioned atomic.Bool
 		gone := errors.New("partitioned")
 		a.store.OnRead = func(c storetest.ReadCall) (int, error) {
-			if c.Stream == eventstore.StreamID(op.AgentStream("lab")) {
+			if partitioned.Load() && c.Stream == eventstore.StreamID(op.AgentStream("lab")) {
 				return 0, gone
 			}
 			return 1 << 30, nil
 		}
 		a.store.OnAppend = func(c storetest.AppendCall) storetest.Fault {
-			if c.Stream == eventstore.StreamID(op.AliveStream("lab")) {
+			if partitioned.Load() && c.Stream == eventstore.StreamID(op.AliveStream("lab")) {
 				return storetest.Lost
 			}
 			return 0
 		}
+		a.start(sharing(a))
+		pass(2 * lease)
+		b := newWorldOver(a, "node-b", sharing(a))
+		pass(time.Second)
+		partitioned.Store(true)
 		pass(3 * lease)
 		if !b.engine.Standing().Leads {
 			t.Fatalf("b: %+v", b.engine.Standing())
