@@ -109,7 +109,11 @@ func (f *opFlags) aim(t *op.Target) error {
 			return usagef("--pool: %q is not KIND/NAME, such as zfs/tank, or lvmthin/GROUP/NAME", f.pool)
 		}
 		t.Pool = &op.Pool{Kind: op.PoolKind(kind), Name: name}
-		if group, thin, ok := strings.Cut(name, "/"); ok {
+		group, thin, two := strings.Cut(name, "/")
+		if thinPool := t.Pool.Kind == op.LVMThin; two != thinPool {
+			return usagef("--pool: %q: a thin pool is lvmthin/GROUP/NAME, every other one KIND/NAME", f.pool)
+		}
+		if two {
 			t.Pool.VolumeGroup, t.Pool.Name = group, thin
 		}
 	}

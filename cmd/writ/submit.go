@@ -111,6 +111,8 @@ func (f *submitFlags) benign() (delivery, error) {
 		return delivery{}, err
 	case !in.Class.Benign():
 		return delivery{}, usagef("--class %s: it is ordered by a writ: writ sign --class %s, then writ submit FILE", in.Class, in.Class)
+	case in.Target.Node == "":
+		return delivery{}, usagef("--node is required: the node that the guest is on, as a hint")
 	case f.intent != "":
 		return delivery{}, usagef("--intent goes with a writ only")
 	case f.retry > 0:
