@@ -118,6 +118,7 @@ type Job struct {
 	mute    string        // what the host does not answer, and why
 	contest *op.Contested // a task that the record has no place for
 	tries   int           // of the present question
+	looks   int           // right before launch, that came to nothing
 	answer  Answer        // to give after a refusal is recorded
 }
 

@@ -33,7 +33,7 @@ func (j *Job) interrupted(now time.Time) Command {
 // every check again with it.
 func (j *Job) onLookPolicy(now time.Time, in PolicyRead) Command {
 	if in.Err != nil {
-		return j.lookAgain(now, op.KindRefused, "no policy can be applied", in.Err, ReadPolicy{})
+		return j.lookAgain(now, op.KindRefused, "no policy can be applied", in.Err)
 	}
 	j.policy = in.Policy
 	return j.to(phaseLookFacts, ReadFacts{Target: j.sub.Intent.Target})
@@ -41,7 +41,7 @@ func (j *Job) onLookPolicy(now time.Time, in PolicyRead) Command {
 
 func (j *Job) onLookFacts(now time.Time, in FactsRead) Command {
 	if in.Err != nil {
-		return j.lookAgain(now, op.KindPrecondition, "the host could not be asked about the target", in.Err, ReadFacts{Target: j.sub.Intent.Target})
+		return j.lookAgain(now, op.KindPrecondition, "the host could not be asked about the target", in.Err)
 	}
 	if d := gate.Permit(now, j.policy, j.who.Site, j.authentic, in.Facts); !d.Allowed() {
 		return j.refuseLate(now, d)
@@ -58,14 +58,16 @@ func (j *Job) refuseLate(now time.Time, d gate.Decision) Command {
 	})
 }
 
-// lookAgain repeats a question asked right before launch a few times. Nothing
-// has been sent, so giving up is safe: effect none, and the caller may deliver
-// the writ again.
-func (j *Job) lookAgain(now time.Time, kind op.FailureKind, what string, err error, again Command) Command {
-	if j.tries+1 < j.pace.LookTries {
-		return j.pause(j.pace.HostRetry, j.pace.HostRetryMax, again)
+// lookAgain repeats the whole look right before launch a few times, from the
+// policy on: it may have changed while the host did not answer. Nothing has
+// been sent, so giving up is safe: effect none, and the caller may deliver the
+// writ again.
+func (j *Job) lookAgain(now time.Time, kind op.FailureKind, what string, err error) Command {
+	if j.looks++; j.looks >= j.pace.LookTries {
+		return j.fail(now, kind, op.EffectNone, fmt.Sprintf("%s, tried %d times: %v; nothing was sent", what, j.looks, err), nil)
 	}
-	return j.fail(now, kind, op.EffectNone, fmt.Sprintf("%s, tried %d times: %v; nothing was sent", what, j.pace.LookTries, err), nil)
+	j.phase, j.tries = phaseLookPolicy, j.looks-1
+	return j.pause(j.pace.HostRetry, j.pace.HostRetryMax, ReadPolicy{})
 }
 
 func (j *Job) onObserved(now time.Time, in HostObserved) Command {
@@ -75,7 +77,7 @@ func (j *Job) onObserved(now time.Time, in HostObserved) Command {
 		return j.fail(now, op.KindNoExecutor, op.EffectNone,
 			fmt.Sprintf("this service has no executor for class %s; nothing was sent", intent.Class), nil)
 	case in.Err != nil:
-		return j.lookAgain(now, op.KindPrecondition, "the target could not be looked at", in.Err, Observe{Attempt: j.attempt()})
+		return j.lookAgain(now, op.KindPrecondition, "the target could not be looked at", in.Err)
 	}
 	if why := Unmet(j.sub.Intent, j.document().Expect, in.Seen); len(why) > 0 {
 		return j.fail(now, op.KindPrecondition, op.EffectNone, sentence(why), &op.Evidence{Effect: op.EffectNone, Reasons: why})

@@ -433,3 +433,39 @@ func TestSecondLook(t *testing.T) {
 		})
 	}
 }
+
+// A look that is tried again starts again with the policy: what was revoked
+// while the host did not answer must not be allowed once it does.
+func TestSecondLookTriedAgainReadsThePolicyAgain(t *testing.T) {
+	for _, silent := range []string{"Facts", "Observe"} {
+		t.Run(silent, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t)
+				looks := 0
+				w.host.onFacts = func() {
+					if looks++; looks != 2 { // the first is the gate's
+						return
+					}
+					w.host.mu.Lock()
+					w.host.failures[silent] = 1
+					w.host.mu.Unlock()
+					p := policy()
+					p.People["alice"].Keys[0].RevokedAt = time.Now().UTC().Truncate(time.Second).Format(time.RFC3339)
+					if _, err := w.book.Enforce(context.Background(), p, op.Digest{}); err != nil {
+						t.Errorf("enforce: %v", err)
+					}
+				}
+				d := order(web3())
+				got := w.runToEnd(signed(t, d))
+				w.wantOutcome(got, engine.Failed)
+				if got.Failure == nil || got.Failure.Reason != string(gate.KeyRevoked) || got.Failure.Effect != op.EffectNone {
+					t.Errorf("failure: got %+v, want %s with effect none", got.Failure, gate.KeyRevoked)
+				}
+				w.wantTypes(d.Nonce, op.TypeStarted, op.TypeFailed)
+				if w.host.launched() != 0 {
+					t.Errorf("launches: got %d, want 0", w.host.launched())
+				}
+			})
+		})
+	}
+}
