@@ -61,13 +61,51 @@ func TestProbeAfterAKilledWorker(t *testing.T) {
 				on(config107, data(config("a", "1", ""))).on(content0, listing(disk0)).on(content1, listing(disk1)).
 				on("GET /nodes/pve1/time", data(fmt.Sprintf(`{"time":%d}`, time.Now().Unix()))).
 				on(list, c.tasks).on(status, c.status)
-			f, err := r.host().GuestDestroy().Probe(t.Context(), l, c.ended, nil)
+			f, err := r.host().Executors()[op.GuestDestroy].Probe(t.Context(), l, c.ended, nil)
 			said := strings.Join(f.Evidence.Reasons, "; ")
 			if err != nil {
 				said = err.Error()
 			}
 			if (err != nil) != (c.want == "") || f.Evidence.Effect != c.want || !strings.Contains(said, c.reason) {
 				t.Errorf("got %s, %v, because %s; want %s, because …%s…", f.Evidence.Effect, err, said, c.want, c.reason)
+			}
+		})
+	}
+}
+
+// Volumes have the names of the VMID. What a killed worker left at work may hit
+// those of the VMID's next guest: no op on that one may run beside it.
+func TestProbeAfterAKilledWorkerFindsAnotherGuest(t *testing.T) {
+	before := op.Observed{
+		Found: true, Node: "pve1", Type: op.QEMU, VMID: 107,
+		SMBIOSUUID: "aaaaaaaa-0000-4000-8000-000000000000", VMGenID: "aaaaaaaa-0000-4000-8000-000000000000",
+		MACs: []string{"BC:24:11:00:00:0A"}, Volumes: []string{disk0, disk1}, Digest: strings.Repeat("1", 40),
+	}
+	l := launching(before, "")
+	l.At = time.Unix(1_795_162_112-60, 0)
+	task := fmt.Sprintf(`[{"upid":"UPID:pve1:0000ABCD:%08X:6B000000:qmdestroy:107:%s:","endtime":1795162100}]`, 100_000, token)
+	for name, c := range map[string]struct {
+		ended  string
+		uptime int
+		may    bool
+	}{
+		"the node is up for longer": {"unexpected status", 5000, true},
+		"the node has restarted":    {"unexpected status", 999, false},
+		"the task ended by itself":  {"OK", 5000, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRawHost(t).on(clusterNow, data(quorate)).on(nextid107, taken107).
+				on(config107, data(config("b", "2", ""))).on(content0, listing(disk0)).on(content1, listing(disk1)).
+				on("GET /nodes/pve1/time", data(fmt.Sprintf(`{"time":%d}`, time.Now().Unix()))).
+				on("GET /nodes/pve1/tasks?limit=500&source=all&start=0", data(task)).
+				on("GET /nodes/pve1/status", data(fmt.Sprintf(`{"uptime":%d,"cpu":0.1}`, c.uptime)))
+			f, err := r.host().Executors()[op.GuestDestroy].Probe(t.Context(), l, c.ended, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			said := strings.Join(f.Evidence.Reasons, "; ")
+			if f.Evidence.Effect != op.EffectDone || f.MayStillAct != c.may || strings.Contains(said, "may still be removing") != c.may {
+				t.Errorf("got %s, may still act %v, because %s; want done, and %v", f.Evidence.Effect, f.MayStillAct, said, c.may)
 			}
 		})
 	}

@@ -72,7 +72,7 @@ func probeDestroy(ctx context.Context, p *probe) (engine.Finding, error) {
 	}
 	if !at.found {
 		if at.other != "" {
-			return p.gone(ctx, nil, fmt.Sprintf("VMID %d is now a guest of type %s", p.guest.VMID, at.other)), nil
+			return p.undone(ctx, p.gone(ctx, nil, fmt.Sprintf("VMID %d is now a guest of type %s", p.guest.VMID, at.other)), op.Observed{})
 		}
 		return finding(op.EffectUnknown, nil, fmt.Sprintf("VMID %d was in use and then free while it was looked at", p.guest.VMID)), nil
 	}
@@ -83,13 +83,13 @@ func probeDestroy(ctx context.Context, p *probe) (engine.Finding, error) {
 	return p.undone(ctx, f, at.config.seen)
 }
 
-// undone adds what may still be at work to what is known of a guest that is
-// there: whatever else its state says, the target must be kept from others until
-// that is ruled out. Once the configuration is marked as destroyed, all volumes
-// are gone and no child is left that removes one.
+// undone adds what may still be at work to what is known of a VMID that a guest
+// has: whatever else its state says, the target must be kept from others until
+// that is ruled out. If it is another guest by now, its volumes may have the
+// names of those that are being removed. Once the configuration is marked as
+// destroyed, all volumes are gone and no child is left that removes one.
 func (p *probe) undone(ctx context.Context, f engine.Finding, now op.Observed) (engine.Finding, error) {
-	effect := f.Evidence.Effect
-	if f.MayStillAct || now.Lock == "destroyed" || effect != op.EffectPartial && effect != op.EffectUnknown {
+	if f.MayStillAct || now.Lock == "destroyed" || f.Evidence.Effect == op.EffectNone {
 		return f, nil
 	}
 	doubt, _, err := p.orphans(ctx)

@@ -104,6 +104,11 @@ func (j *Job) onProbe(now time.Time, in Probed) Command {
 	said := j.taskSaid()
 	switch ev.Effect {
 	case op.EffectDone:
+		if j.orphan {
+			// The guest is gone, and what has the same names now is another's: an
+			// end would free the target for an op on that one.
+			break
+		}
 		return j.put(phaseEnd, &op.Succeeded{
 			Header: j.header(now), ExitStatus: j.exitStatus, Evidence: ev, Residue: lines(in.Finding.Residue),
 		})

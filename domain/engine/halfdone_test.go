@@ -40,6 +40,31 @@ func TestHalfDoneWhileSomethingIsAtWork(t *testing.T) {
 	})
 }
 
+// Nor is a target let go whose guest is gone, and another one there, while
+// something of the attempt may be at work on what has the same names.
+func TestGoneWhileSomethingIsAtWork(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.stop()
+		w.start(recovering(w))
+		w.host.onLaunch = func(h *fakeHost, l *op.Launching) (string, error) {
+			return h.start(l, engine.Task{Phase: engine.TaskEnded, ExitStatus: "unexpected status"}), nil
+		}
+		gone := op.Evidence{Effect: op.EffectDone, Reasons: []string{"the VMID is another guest's"}}
+		w.host.finding = &engine.Finding{MayStillAct: true, Evidence: gone}
+		d := order(web3())
+		w.wantOutcome(w.runToEnd(signed(t, d)), engine.Indeterminate)
+		got := w.runToEnd(signed(t, rival()))
+		w.wantOutcome(got, engine.Failed)
+		if !strings.Contains(got.Detail, "may still act") || w.host.launched() != 1 {
+			t.Errorf("a rival: got %q, %d launches; want it kept away", got.Detail, w.host.launched())
+		}
+		w.host.change(func(h *fakeHost) { h.finding = &engine.Finding{Evidence: gone} })
+		pass(10 * time.Minute)
+		w.wantOutcome(w.engine.Status(context.Background(), d.Nonce), engine.Succeeded)
+	})
+}
+
 // Nor does it end as half done by a task that the host no longer knows: that
 // might not be over.
 func TestHalfDoneByAForgottenTask(t *testing.T) {
