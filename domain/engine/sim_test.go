@@ -25,7 +25,9 @@ var (
 
 // Whatever the host, the store, the process and other people do, the
 // invariants hold by the host's own account. Which goroutine runs first is not
-// up to the seed, so a history may differ a little from run to run.
+// up to the seed, so a history may differ a little from run to run: goroutines
+// run side by side here, as they do in production, and the race detector sees
+// them. In cmd/writ/simulation, which goes much further, one runs at a time.
 func TestSimulation(t *testing.T) {
 	for i := range *simSeeds {
 		seed := *simFirst + uint64(i)

@@ -7,7 +7,9 @@ import (
 
 	"github.com/go-json-experiment/json"
 
+	"writ/domain/engine/enginetest"
 	"writ/domain/eventstore"
+	"writ/domain/op"
 )
 
 // This file is the checker. It knows the bytes on record and what was done to
@@ -15,36 +17,66 @@ import (
 
 // A fact is an event as the checker reads it.
 type fact struct {
-	Type    string `json:"-"`
-	OpID    string `json:"op_id"`
-	Attempt int    `json:"attempt"`
-	Effect  string `json:"effect"`
+	Type    string   `json:"-"`
+	Nonce   op.Nonce `json:"nonce"`
+	OpID    string   `json:"op_id"`
+	Attempt int      `json:"attempt"`
+	Effect  string   `json:"effect"`
+	UPID    string   `json:"upid"`
+	Said    string   `json:"exit_status"`
 }
 
-// facts gives what is on record. What was read once never changes.
+// An onRecord is what is on record of one op, as far as the checker has read.
+// What was read once never changes.
+type onRecord struct {
+	nonce op.Nonce
+	facts []fact
+}
+
+// facts gives what is on record, op by op.
 func (l *life) facts() []fact {
-	from := eventstore.Revision(len(l.onRecord))
-	for e, err := range l.memory.ReadStream(context.Background(), eventstore.StreamID("op-"+string(l.nonce)), from) {
+	if len(l.ops) == 1 {
+		l.readOn(l.ops[0])
+		return l.ops[0].facts
+	}
+	var all []fact
+	for _, o := range l.ops {
+		l.readOn(o)
+		all = append(all, o.facts...)
+	}
+	return all
+}
+
+func (l *life) readOn(o *onRecord) {
+	from := eventstore.Revision(len(o.facts))
+	for e, err := range l.memory.ReadStream(context.Background(), eventstore.StreamID("op-"+string(o.nonce)), from) {
 		if errors.Is(err, eventstore.ErrStreamNotFound) {
-			return nil
-		}
-		f := fact{}
-		if err == nil {
-			err = json.Unmarshal(e.Data, &f)
+			return
 		}
 		if err != nil {
-			panic("crashmatrix: an event that the engine has written: " + err.Error())
+			panic("crashmatrix: " + err.Error())
 		}
-		f.Type = e.Type
-		l.onRecord = append(l.onRecord, f)
+		f, known := l.read[string(e.Data)]
+		if !known {
+			if err := json.Unmarshal(e.Data, &f); err != nil {
+				panic("crashmatrix: an event that the engine has written: " + err.Error())
+			}
+			f.Type = e.Type
+			l.read[string(e.Data)] = f
+		}
+		o.facts = append(o.facts, f)
 	}
-	return l.onRecord
 }
 
-// ended tells whether no attempt is in flight.
-func (l *life) ended() bool {
-	facts := l.facts()
-	return len(facts) == 0 || facts[len(facts)-1].Type == "OpSucceeded" || facts[len(facts)-1].Type == "OpFailed"
+// inFlight gives the first op with an attempt in flight; nil if there is none.
+func (l *life) inFlight() *onRecord {
+	for _, o := range l.ops {
+		l.readOn(o)
+		if n := len(o.facts); n > 0 && o.facts[n-1].Type != "OpSucceeded" && o.facts[n-1].Type != "OpFailed" {
+			return o
+		}
+	}
+	return nil
 }
 
 // check looks at record and host together, after every step.
@@ -56,45 +88,47 @@ func (l *life) check() {
 
 func (l *life) amiss(facts []fact) string {
 	h := l.host
-	if len(h.effects) > 1 {
-		return "the nonce has had more than one effect"
+	for i, e := range h.effects {
+		if slices.ContainsFunc(h.effects[:i], func(b effect) bool { return b.nonce == e.nonce }) {
+			return "the nonce has had more than one effect"
+		}
 	}
 	on := func(typ, opID string) bool {
 		return slices.ContainsFunc(facts, func(f fact) bool { return f.Type == typ && f.OpID == opID })
 	}
-	sent := make(map[string]bool)
 	for _, r := range h.reqs {
 		if !on("OpLaunching", r.l.OpID) {
 			return "a request was sent, and its announcement is not on record"
 		}
-		sent[r.l.OpID] = true
 	}
 	for _, f := range facts {
-		harmed := slices.Contains(h.effects, f.OpID)
+		acted := slices.Contains(h.effects, effect{f.Nonce, f.OpID})
 		switch {
-		case f.Type == "OpSucceeded" && (!harmed || h.guest != gone):
+		case f.Type == "OpSucceeded" && !h.wasDone:
 			return "on record as succeeded, and it is not done"
-		case f.Type == "OpFailed" && f.Effect == "none" && harmed:
+		case f.Type == "OpSucceeded" && !acted && !(h.byOthers && l.class.Excuses(f.Said)):
+			return "on record as succeeded, and its request has had no effect"
+		case f.Type == "OpFailed" && f.Effect == "none" && acted:
 			return "on record as without effect, and its request has had one"
-		case f.Type == "OpFailed" && f.Effect == "none" && sent[f.OpID] && l.mayAct(f.OpID):
+		case f.Type == "OpFailed" && f.Effect == "none" && l.mayAct(f.OpID):
 			return "on record as without effect, and its request may still have one"
 		}
 	}
 	return ""
 }
 
-// mayAct tells whether a request of an attempt can harm the guest, by whatever
-// the host and people do next.
+// mayAct tells whether a request of an attempt can do anything, by whatever the
+// host and people do next.
 func (l *life) mayAct(opID string) bool {
 	h := l.host
-	return h.guest != gone && slices.ContainsFunc(h.reqs, func(r *request) bool {
+	return !h.class.Over(h.state) && slices.ContainsFunc(h.reqs, func(r *request) bool {
 		switch {
 		case r.l.OpID != opID:
 			return false
 		case r.at == onItsWay:
-			return h.shared || h.tokens[r.l.Attempt]
+			return h.shared || h.tokens[named(r.l)]
 		}
-		return (r.at == checked || r.at == running) && !h.protected
+		return (r.at == checked || r.at == running) && !h.heldBack()
 	})
 }
 
@@ -110,12 +144,20 @@ const (
 	endOther     end = "?"
 )
 
-func (l *life) end() end {
-	facts := l.facts()
-	if len(facts) == 0 {
+// end tells how an op of the order stands: the first of them, or the last.
+func (l *life) end(last bool) end {
+	if len(l.ops) == 0 {
 		return endNothing
 	}
-	switch last := facts[len(facts)-1]; {
+	o := l.ops[0]
+	if last {
+		o = l.ops[len(l.ops)-1]
+	}
+	l.readOn(o)
+	if len(o.facts) == 0 {
+		return endNothing
+	}
+	switch last := o.facts[len(o.facts)-1]; {
 	case last.Type == "OpSucceeded":
 		return endSucceeded
 	case last.Type == "OpFailed" && last.Effect == "none":
@@ -130,13 +172,22 @@ func (l *life) end() end {
 
 // allowed tells whether an op may end so, given how a task of it ends if one
 // begins. That it began and what it did decides; a fault may keep it from
-// beginning, or, where attempts share a token, from being known.
-func allowed(shared bool, x exit, e end) bool {
+// beginning. It stays in the queue where what became of its request, or by whom its
+// target is as it is, can't be known: with a token that attempts share, of a class
+// without a fence, if the task is forgotten, or if others have been there.
+func allowed(c enginetest.Class, h history, e end) bool {
+	f := fault(0)
+	if h.plan != nil {
+		f = h.plan.fault
+	}
 	switch {
 	case e == endNone || e == endNothing:
 		return true
-	case e == endQueue && shared:
+	case e == endQueue && (h.shared || !c.Guarded || f == forgotten || f == others || f == undone):
 		return true
+	case f == others && (e == endSucceeded || e == endPartial):
+		return true // as the class says; whose doing it was is checked elsewhere
 	}
-	return e == map[exit]end{exitOK: endSucceeded, exitHalf: endPartial, exitKilled: endQueue}[x]
+	half := map[op.Effect]end{op.EffectPartial: endPartial, op.EffectDone: endSucceeded, op.EffectNone: endNone}[c.HalfEnds]
+	return e == map[exit]end{exitOK: endSucceeded, exitHalf: half, exitKilled: endQueue}[h.exit]
 }

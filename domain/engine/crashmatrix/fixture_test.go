@@ -2,23 +2,20 @@ package crashmatrix_test
 
 import (
 	"context"
-	"crypto/ed25519"
-	"crypto/sha256"
+	"errors"
 	"strings"
 	"testing"
 	"time"
 
-	"golang.org/x/crypto/ssh"
-
 	"writ/domain/engine"
+	"writ/domain/engine/enginetest"
 	"writ/domain/eventstore"
 	"writ/domain/eventstore/storetest"
 	"writ/domain/gate"
 	"writ/domain/op"
-	"writ/domain/signedop"
 )
 
-const ledger = eventstore.LedgerID("3f9c2ab41d6e4a70")
+const ledger = eventstore.LedgerID(enginetest.Ledger)
 
 // now is the time of everything: no check of an age or of an expiry can hide
 // what would go wrong without it.
@@ -30,54 +27,30 @@ var pace = engine.Pace{
 	FindTries: 2, LookTries: 2, Poll: time.Millisecond, PollMax: time.Millisecond, StaleLook: time.Second,
 }
 
-// A writ is what all histories are about.
+// A writ is what all histories of a class are about: an order, signed or, of a
+// benign class, not.
 type writ struct {
 	policy *gate.Policy
-	nonce  op.Nonce
-	seen   op.Observed // the guest, untouched
+	order  enginetest.Order
+	class  enginetest.Class
 
-	begun   engine.Job // a job for it that has begun
-	first   engine.Command
-	drawing *life // whose claims are drawn
-	hollow  bool  // wrong on purpose: the fence does nothing
+	begun     engine.Job // a job for it that has begun
+	first     engine.Command
+	drawing   *life            // whose claims are drawn
+	folded    map[string]op.Op // by the ids of a stream's records: they decide its bytes
+	read      map[string]fact  // what the checker has read, by the bytes
+	hollow    bool             // wrong on purpose: the fence does nothing
+	credulous bool             // wrong on purpose: the probe takes what others did for the attempt\'s doing
+	telling   bool             // what happens is written down, for people
 }
 
-func newWrit(tb testing.TB) *writ {
+func newWrit(tb testing.TB, c enginetest.Class) *writ {
 	tb.Helper()
-	seed := sha256.Sum256([]byte("alice"))
-	alice, err := signedop.NewRawSigner(ed25519.NewKeyFromSeed(seed[:]))
-	if err != nil {
-		tb.Fatalf("signer: %v", err)
+	w := &writ{
+		policy: enginetest.Policy(tb), order: enginetest.NewOrder(tb, c, now), class: c,
+		folded: make(map[string]op.Op), read: make(map[string]fact),
 	}
-	w := &writ{seen: op.Observed{
-		Found: true, Node: "pve1", Type: op.QEMU, VMID: 105, Name: "web-3", SMBIOSUUID: "5c6f0f0e-7a3b-4d1c-9e2f-0a1b2c3d4e5f",
-		Volumes: []string{"local-lvm:vm-105-disk-0"}, Status: "stopped", NodeOnline: true, Quorate: true,
-	}}
-	w.policy, err = gate.Compile(gate.PolicyDocument{
-		Version: 1,
-		People: map[string]gate.Person{"alice": {Keys: []gate.Key{{
-			Key: strings.TrimSpace(string(ssh.MarshalAuthorizedKey(alice.Key().Public))), Format: "raw",
-		}}}},
-		Roles: map[string]gate.Role{"operator": {
-			Holders: []string{"alice"}, Quorum: 1, MaxLifetime: "24h", RequesterCounts: true,
-			Allow: []gate.Rule{{Classes: []op.Class{op.GuestDestroy}, On: gate.On{VMIDs: []string{"100-199"}}}},
-		}},
-	}, 1)
-	if err != nil {
-		tb.Fatalf("policy: %v", err)
-	}
-	doc := signedop.Document{
-		Version: 1, Nonce: "6f1c9a0e5d7b4c2f8a3e1d0c9b8a7f6e", Audience: "lab/" + string(ledger), Class: op.GuestDestroy,
-		Target: op.Target{Node: "pve1", Guest: &op.Guest{Type: op.QEMU, VMID: 105}},
-		Expect: signedop.Expect{Name: w.seen.Name, SMBIOSUUID: w.seen.SMBIOSUUID, Volumes: w.seen.Volumes},
-		Role:   "operator", RequestedBy: "alice", NotBefore: now, ExpiresAt: now.Add(time.Hour), Reason: "retire web-3",
-	}
-	w.nonce = doc.Nonce
-	raw, err := signedop.Seal(doc, alice)
-	if err != nil {
-		tb.Fatalf("seal: %v", err)
-	}
-	sub := engine.Submission{Intent: doc.Intent(), Envelope: raw, SubmittedBy: "test"}
+	sub := engine.Submission{Intent: w.order.Intent, Envelope: w.order.Envelope, SubmittedBy: w.order.Caller}
 	j := engine.NewJob(identity(0), pace, func() op.Claim { return w.drawing.draw() }, sub)
 	w.first = j.Begin(now)
 	w.begun = *j
@@ -85,7 +58,7 @@ func newWrit(tb testing.TB) *writ {
 }
 
 func identity(epoch int) engine.Identity {
-	return engine.Identity{Site: gate.Site{Agent: "lab", Ledger: string(ledger)}, Instance: "node-a", Epoch: uint64(epoch)}
+	return engine.Identity{Site: enginetest.Site(), Instance: "node-a", Epoch: uint64(epoch)}
 }
 
 // A life is one history: a ledger, a host, and the processes that come and go.
@@ -103,13 +76,20 @@ type life struct {
 	followers []*follower
 	inTime    []bool // of what was late: it came before all was over
 
-	log      []string // what happened, for people
-	onRecord []fact   // as far as the checker has read
-	wrong    string   // the first thing that the checker found
+	ops   []*onRecord // of the order: of a benign class each delivery is an op of its own
+	log   []string    // what happened, for people
+	wrong string      // the first thing that the checker found
 }
 
 func newLife(w *writ, end exit, shared bool) *life {
-	return &life{writ: w, memory: storetest.NewMemory(ledger), host: &host{guest: whole, end: end, shared: shared, hollow: w.hollow, tokens: make(map[int]bool)}, epoch: 1}
+	l := &life{writ: w, memory: storetest.NewMemory(ledger), epoch: 1}
+	l.host = &host{
+		class: w.class, state: enginetest.Untouched, end: end, shared: shared, hollow: w.hollow, credulous: w.credulous, tokens: make(map[tokenName]bool),
+	}
+	if n := w.order.Nonce; n != "" {
+		l.ops = []*onRecord{{nonce: n}}
+	}
+	return l
 }
 
 func (l *life) draw() op.Claim {
@@ -117,10 +97,23 @@ func (l *life) draw() op.Claim {
 	return op.Claim{l.drawn}
 }
 
-func (l *life) op() op.Op {
-	o, err := engine.LoadOp(context.Background(), l.memory, ledger, l.nonce)
+// load folds an op's stream. Streams come up again and again, and are folded once.
+func (l *life) load(n op.Nonce) op.Op {
+	var key strings.Builder
+	for e, err := range l.memory.ReadStream(context.Background(), eventstore.StreamID(n.Stream()), 0) {
+		if errors.Is(err, eventstore.ErrStreamNotFound) {
+			break
+		}
+		key.WriteString(string(e.ID[:]))
+	}
+	key.WriteString(string(n))
+	if o, ok := l.folded[key.String()]; ok {
+		return o
+	}
+	o, err := engine.LoadOp(context.Background(), l.memory, ledger, n)
 	if err != nil {
 		panic("crashmatrix: the stream that the engine has written: " + err.Error())
 	}
+	l.folded[key.String()] = o
 	return o
 }

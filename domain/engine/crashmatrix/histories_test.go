@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"writ/domain/engine"
+	"writ/domain/engine/enginetest"
 )
 
 // A fault is what happens at a boundary.
@@ -20,15 +21,18 @@ const (
 	twice
 	away
 	stop
+	forgotten
+	others
+	undone
 )
 
-var faults = []fault{dieBefore, dieAfter, lost, done, refuse, late, twice, away, stop}
+var faults = []fault{dieBefore, dieAfter, lost, done, refuse, late, twice, away, stop, forgotten, others, undone}
 
 // String is the head of a column of the grid.
 func (f fault) String() string {
 	return [...]string{
 		"", "process dies before", "process dies after, unheard", "lost", "done, reported as failed", "refused, definitely", "late", "delivered twice",
-		"no answer for long", "service stops",
+		"no answer for long", "service stops", "task forgotten", "others do it first", "others undo it first",
 	}[f]
 }
 
@@ -36,7 +40,7 @@ func (f fault) String() string {
 //
 // A question changes nothing: that it is refused, late or asked twice says
 // nothing that its going unanswered does not.
-func flavors(name string, f fault, ordinary, shared bool) int {
+func flavors(c enginetest.Class, name string, f fault, ordinary, shared bool) int {
 	kinds := map[fault]int{dieBefore: 1, dieAfter: 1}
 	can := func(more ...fault) {
 		for _, f := range more {
@@ -44,8 +48,18 @@ func flavors(name string, f fault, ordinary, shared bool) int {
 		}
 	}
 	switch name {
-	case "ReadOp", "ReadPolicy", "ReadFacts", "Observe", "AskTask", "ProbeHost", "FindTasks":
+	case "AskTask", "ProbeHost":
+		can(lost, done, away, stop, others)
+		if name == "AskTask" {
+			can(forgotten)
+		}
+		if c.CanBeUndone() {
+			can(undone)
+		}
+	case "ReadOp", "ReadPolicy", "ReadFacts":
 		can(lost, done, away, stop)
+	case "Observe", "FindTasks":
+		can(lost, done, away, stop, others)
 	case "Reserve":
 		can(refuse, stop)
 	case "AwaitTurn":
@@ -56,14 +70,16 @@ func flavors(name string, f fault, ordinary, shared bool) int {
 	case "TakeTask":
 		can(lost, done, refuse, away)
 	case "Launch":
-		can(lost, done, refuse, stop)
+		can(lost, done, refuse, stop, others)
 		kinds[late] = 4     // it waits, or is past its check; the process lives on, or dies
 		kinds[dieAfter] = 2 // the task runs, or is over
-		if !shared {
+		// That a request is delivered once is not this program's doing. Of two
+		// tasks one that fails and leaves no trace may end the op beside the other.
+		if !shared && c.HalfWay != enginetest.Untouched {
 			can(twice)
 		}
 	case "RaiseFence":
-		can(lost, done, refuse, late, twice, away, stop)
+		can(lost, done, refuse, late, twice, away, stop, others)
 		kinds[dieAfter] = 2 // after both of its parts, or between them
 	default: // an append
 		can(lost, done, refuse, twice, away, stop)
@@ -146,11 +162,11 @@ func (w *writ) play(h history) outcome {
 		}
 	}
 	l.settle()
-	out.end = l.end()
+	out.end = l.end(false)
 	l.again()
 	l.followUp(true)
 	l.settle()
-	out.last, out.inTime = l.end(), l.inTime
+	out.last, out.inTime = l.end(true), l.inTime
 	out.wrong, out.log, out.effects = l.wrong, l.log, len(l.host.effects)
 	return out
 }
@@ -165,10 +181,11 @@ func (l *life) deliver(p *plan) ([]boundary, bool) {
 
 // recover settles the op if it is in flight.
 func (l *life) recover(p *plan) []boundary {
-	if l.ended() {
+	o := l.inFlight()
+	if o == nil {
 		return nil
 	}
-	j := engine.NewRecovery(identity(l.epoch), pace, l.op())
+	j := engine.NewRecovery(identity(l.epoch), pace, l.load(o.nonce))
 	came, died := l.run(j, j.Begin(now), p)
 	if died {
 		l.epoch++
@@ -192,9 +209,10 @@ func (l *life) settle() {
 }
 
 // again lets people take the protection away, if the op has ended and nothing of
-// it is at work, and delivers the writ once more.
+// it is at work, and delivers the order once more: a writ is known again, and what
+// nobody has signed is another op.
 func (l *life) again() {
-	if !l.ended() {
+	if l.inFlight() != nil {
 		return
 	}
 	if !slices.ContainsFunc(l.host.reqs, func(r *request) bool { return r.at == checked || r.at == running }) {

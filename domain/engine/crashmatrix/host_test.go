@@ -6,18 +6,11 @@ import (
 	"slices"
 
 	"writ/domain/engine"
+	"writ/domain/engine/enginetest"
 	"writ/domain/op"
 )
 
 var errUnheard = errors.New("connection reset")
-
-type guest int
-
-const (
-	whole guest = iota + 1
-	half
-	gone
-)
 
 // How the host's task ends.
 type exit int
@@ -25,13 +18,16 @@ type exit int
 const (
 	exitOK     exit = iota + 1
 	exitBefore      // with a text that comes before any effect
-	exitHalf        // killed half-way
-	exitKilled      // killed before it began to remove anything, as far as can be told
+	exitHalf        // half-way
+	exitKilled      // killed before it began to change anything, as far as can be told
+	exitIdle        // OK, and it has done nothing: there was nothing to do
 )
 
-var exitNames = map[exit]string{exitOK: "ends OK", exitBefore: "fails before any effect", exitHalf: "is killed half-way", exitKilled: "is killed early"}
+var exitNames = map[exit]string{exitOK: "ends OK", exitBefore: "fails before any effect", exitHalf: "fails half-way", exitKilled: "is killed early"}
 
-var exitTexts = map[exit]string{exitOK: "OK", exitBefore: "VM is locked (backup)", exitHalf: "unexpected status", exitKilled: "unexpected status"}
+var exitTexts = map[exit]string{
+	exitOK: enginetest.SaidOK, exitIdle: enginetest.SaidOK, exitBefore: enginetest.SaidEarly, exitHalf: enginetest.SaidError, exitKilled: enginetest.SaidKilled,
+}
 
 // Where a request is.
 type place int
@@ -45,22 +41,39 @@ const (
 )
 
 type request struct {
-	l    *op.Launching
-	at   place
-	exit exit
+	l         *op.Launching
+	at        place
+	exit      exit
+	forgotten bool // its task
 }
 
-// A host has one guest, requests and tasks, and a token for each attempt, or a
+// An attempt's token is named by nonce and attempt.
+type tokenName struct {
+	nonce   op.Nonce
+	attempt int
+}
+
+// An effect is what an attempt did.
+type effect struct {
+	nonce op.Nonce
+	opID  string
+}
+
+// A host has one target, requests and tasks, and a token for each attempt, or a
 // shared one.
 type host struct {
-	guest     guest
+	class     enginetest.Class
+	state     enginetest.State
+	wasDone   bool // at some time
+	byOthers  bool // other people did what the op is to do, by a task of theirs
 	protected bool
 	shared    bool
 	hollow    bool // wrong on purpose: the fence does nothing
+	credulous bool // wrong on purpose: the probe takes what others did for the attempt\'s doing
 	end       exit // of every task
-	tokens    map[int]bool
+	tokens    map[tokenName]bool
 	reqs      []*request
-	effects   []string // op ids of the attempts that have harmed the guest, each once
+	effects   []effect // of the attempts that have done something, each once
 }
 
 func (h *host) digest() string {
@@ -70,16 +83,21 @@ func (h *host) digest() string {
 	return "plain"
 }
 
+// heldBack tells whether the guest's protection stops what is past the check.
+func (h *host) heldBack() bool { return h.class.Guarded && h.protected }
+
 // read checks a request as the guest's node does.
 func (h *host) read(r *request) {
 	if r.at != onItsWay {
 		return
 	}
 	r.at = refused
-	if (h.shared || h.tokens[r.l.Attempt]) && h.guest != gone && !h.protected {
+	if (h.shared || h.tokens[named(r.l)]) && !h.class.Over(h.state) && !h.heldBack() {
 		r.at = checked
 	}
 }
+
+func named(l *op.Launching) tokenName { return tokenName{l.Nonce, l.Attempt} }
 
 // begin makes a task of a request that has passed its check.
 func (h *host) begin(r *request) {
@@ -88,29 +106,49 @@ func (h *host) begin(r *request) {
 	}
 }
 
-// finish lets a task come to its end. Under the guest's lock it looks for the
-// guest and its protection again.
+// finish lets a task come to its end. Under the lock of what it is about it looks
+// for that, and for the guest's protection, again.
 func (h *host) finish(r *request) {
 	if r.at != running {
 		return
 	}
 	r.at, r.exit = ended, h.end
-	if h.guest == gone || h.protected {
+	switch meets := h.class.Meets(h.state); {
+	case meets == enginetest.Refuses, h.heldBack():
 		r.exit = exitBefore
+	case meets == enginetest.Idles && r.exit != exitBefore:
+		r.exit = exitIdle
 	}
 	switch r.exit {
 	case exitOK:
-		h.harm(r, gone)
+		h.harm(r, enginetest.Done)
 	case exitHalf:
-		h.harm(r, half)
-	case exitBefore, exitKilled:
+		if h.class.HalfWay != enginetest.Untouched {
+			h.harm(r, h.class.HalfWay)
+		}
+	case exitBefore, exitKilled, exitIdle:
 	}
 }
 
-func (h *host) harm(r *request, to guest) {
-	h.guest = to
-	if !slices.Contains(h.effects, r.l.OpID) {
-		h.effects = append(h.effects, r.l.OpID)
+func (h *host) harm(r *request, to enginetest.State) {
+	h.state = to
+	h.wasDone = h.wasDone || to == enginetest.Done
+	if e := (effect{r.l.Nonce, r.l.OpID}); !slices.Contains(h.effects, e) {
+		h.effects = append(h.effects, e)
+	}
+}
+
+// othersDo lets other people do what the op is to do.
+func (h *host) othersDo() {
+	if h.state == enginetest.Untouched && !h.heldBack() {
+		h.state, h.wasDone, h.byOthers = enginetest.Done, true, true
+	}
+}
+
+// othersUndo lets other people take back what was done.
+func (h *host) othersUndo() {
+	if h.state == enginetest.Done {
+		h.state = enginetest.Undone
 	}
 }
 
@@ -129,23 +167,23 @@ func (h *host) prepare(a engine.Attempt, l *op.Launching) error {
 		return nil
 	}
 	for n := range h.tokens {
-		if !slices.Contains(a.Earlier, n) {
-			return &engine.OtherCopyError{Why: fmt.Sprintf("a token of attempt %d", n)}
+		if n.nonce == a.Nonce && !slices.Contains(a.Earlier, n.attempt) {
+			return &engine.OtherCopyError{Why: fmt.Sprintf("a token of attempt %d", n.attempt)}
 		}
 	}
 	for _, n := range a.Earlier {
-		h.tokens[n] = h.tokens[n] || false
+		h.tokens[tokenName{a.Nonce, n}] = h.tokens[tokenName{a.Nonce, n}] || false
 	}
-	h.tokens[a.Number] = true
-	if h.guest == gone || h.digest() != l.Observed.Digest {
-		h.tokens[a.Number] = false
-		return engine.Definite(errors.New("the configuration has changed"))
+	h.tokens[named(l)] = true
+	if h.class.Shows(h.state) || h.digest() != l.Observed.Digest {
+		h.tokens[named(l)] = false
+		return engine.Definite(errors.New("the target has changed"))
 	}
 	return nil
 }
 
 func upid(i int) string {
-	return fmt.Sprintf("UPID:pve1:%08X:00000007:00000008:qmdestroy:105:writ@pve:", i+1)
+	return fmt.Sprintf("UPID:pve1:%08X:00000007:00000008:task:105:writ@pve:", i+1)
 }
 
 // task gives a task. One that is running ends after it was asked for.
@@ -153,6 +191,8 @@ func (h *host) task(id string) engine.Task {
 	for i, r := range h.reqs {
 		switch {
 		case upid(i) != id:
+		case r.forgotten:
+			return engine.Task{Phase: engine.TaskForgotten}
 		case r.at == running:
 			h.finish(r)
 			return engine.Task{Phase: engine.TaskActive}
@@ -163,10 +203,24 @@ func (h *host) task(id string) engine.Task {
 	return engine.Task{Phase: engine.TaskForgotten}
 }
 
+// forget lets a task end, and the host forget it.
+func (h *host) forget(id string) {
+	for i, r := range h.reqs {
+		if upid(i) == id {
+			h.finish(r)
+			r.forgotten = true
+		}
+	}
+}
+
 func (h *host) search(l *op.Launching) engine.TaskSearch {
 	s := engine.TaskSearch{Exact: !h.shared, Complete: true}
 	for i, r := range h.reqs {
-		if (r.at == running || r.at == ended) && (h.shared || r.l.OpID == l.OpID) {
+		switch {
+		case r.at != running && r.at != ended, !h.shared && r.l.OpID != l.OpID:
+		case r.forgotten:
+			s.Complete = false
+		default:
 			s.UPIDs = append(s.UPIDs, upid(i))
 		}
 	}
@@ -175,50 +229,49 @@ func (h *host) search(l *op.Launching) engine.TaskSearch {
 
 func (h *host) fenceToken(l *op.Launching) {
 	if !h.shared && !h.hollow {
-		h.tokens[l.Attempt] = false
+		h.tokens[named(l)] = false
 	}
 }
 
+// fenceGuest protects the guest that was announced, where that holds a request
+// back.
 func (h *host) fenceGuest() engine.Fence {
-	if h.guest == gone {
+	switch {
+	case h.class.Over(h.state):
 		return engine.Fence{Gone: true, Reasons: []string{"there is no guest to protect"}}
+	case !h.class.Guarded:
+		return engine.Fence{Confirmed: h.hollow, Reasons: []string{"nothing at the host holds back a request that had passed its check"}}
+	case h.class.Class == op.RestoreOverwrite && h.state != enginetest.Untouched:
+		return engine.Fence{Gone: true, Reasons: []string{"the guest is another one"}}
 	}
 	h.protected = !h.hollow
 	return engine.Fence{Confirmed: !h.shared, Digest: h.digest(), Reasons: []string{"protected"}}
 }
 
-// probe compares the guest with what was announced, and knows of more than one
+// probe compares the target with what was announced, and knows of more than one
 // task of an attempt.
 func (h *host) probe(c engine.ProbeHost) engine.Finding {
-	says := func(e op.Effect, mayAct bool) engine.Finding {
-		return engine.Finding{Evidence: op.Evidence{Effect: e, Reasons: []string{"looked at"}}, MayStillAct: mayAct}
-	}
 	said := c.ExitStatus
-	if said == exitTexts[exitBefore] {
-		further := false
+	if h.credulous && h.state == enginetest.Done {
+		return finding(enginetest.Sight{Effect: op.EffectDone})
+	}
+	if said == enginetest.SaidEarly && !h.shared {
 		for _, r := range h.reqs {
 			switch {
-			case r.l.OpID != c.Announced.OpID:
+			case r.l.OpID != c.Announced.OpID || r.forgotten:
 			case r.at == running:
 				h.finish(r)
-				return says(op.EffectUnknown, false)
+				return finding(enginetest.Sight{Effect: op.EffectUnknown})
 			case r.at == ended && r.exit != exitBefore:
-				further, said = true, exitTexts[r.exit]
+				said = exitTexts[r.exit]
 			}
 		}
-		if !further {
-			return says(op.EffectNone, false)
-		}
 	}
-	switch {
-	case h.guest == gone:
-		return says(op.EffectDone, false)
-	case h.guest == half:
-		return says(op.EffectPartial, false)
-	case said == exitTexts[exitOK], h.digest() != c.Announced.Observed.Digest:
-		return says(op.EffectUnknown, false)
-	case said == exitTexts[exitKilled]:
-		return says(op.EffectUnknown, true)
-	}
-	return says(op.EffectNone, false)
+	return finding(h.class.Look(enginetest.Look{
+		State: h.state, Said: said, Others: h.byOthers, Changed: h.digest() != c.Announced.Observed.Digest,
+	}))
+}
+
+func finding(s enginetest.Sight) engine.Finding {
+	return engine.Finding{Evidence: op.Evidence{Effect: s.Effect, Reasons: []string{"looked at"}}, MayStillAct: s.MayStillAct}
 }

@@ -101,12 +101,16 @@ func (l *life) run(j *engine.Job, cmd engine.Command, p *plan) (came []boundary,
 	}
 }
 
-func (l *life) say(format string, args ...any) { l.log = append(l.log, fmt.Sprintf(format, args...)) }
+func (l *life) say(format string, args ...any) {
+	if l.telling {
+		l.log = append(l.log, fmt.Sprintf(format, args...))
+	}
+}
 
 // checkAnswer looks at what a caller is told.
 func (l *life) checkAnswer(outcome string) {
 	switch {
-	case (outcome == "succeeded" || outcome == "already-applied") && l.host.guest != gone:
+	case (outcome == "succeeded" || outcome == "already-applied") && !l.host.wasDone:
 		l.wrong = "a caller is told that it is done, and it is not"
 	case outcome == "corrupt":
 		l.wrong = "a caller is told that the stream is corrupt"
@@ -115,8 +119,13 @@ func (l *life) checkAnswer(outcome string) {
 
 // carryOut does what a command wants, with a fault or without.
 func (l *life) carryOut(cmd engine.Command, f fault, flavor int) (engine.Result, bool) {
-	if f == dieBefore {
+	switch f { //nolint:exhaustive // in the others the command is carried out first
+	case dieBefore:
 		return nil, true
+	case others:
+		l.host.othersDo()
+	case undone:
+		l.host.othersUndo()
 	}
 	res, dies := l.do(cmd, f, flavor)
 	return res, dies || f == dieAfter
@@ -131,12 +140,11 @@ func (l *life) do(cmd engine.Command, f fault, flavor int) (engine.Result, bool)
 	case engine.Pause:
 		return engine.Paused{LetGo: l.letGo()}, false
 	case engine.ReadOp:
-		o, err := engine.LoadOp(context.Background(), l.memory, ledger, c.Nonce)
-		return engine.OpRead{Op: o, Err: errors.Join(err, unheard)}, false
+		return engine.OpRead{Op: l.load(c.Nonce), Err: unheard}, false
 	case engine.ReadPolicy:
 		return engine.PolicyRead{Policy: l.policy, Err: unheard}, false
 	case engine.ReadFacts:
-		return engine.FactsRead{Facts: op.Facts{Found: l.host.guest != gone, Node: "pve1", Name: "web-3", Storages: []string{"local-lvm"}}, Err: unheard}, false
+		return engine.FactsRead{Facts: l.order.Facts(l.host.state), Err: unheard}, false
 	case engine.Reserve:
 		if f == refuse || f == stop {
 			return engine.Reserved{Closed: "launching is stopped"}, false
@@ -148,21 +156,21 @@ func (l *life) do(cmd engine.Command, f fault, flavor int) (engine.Result, bool)
 		}
 		return engine.TurnCame{Stopping: f == stop}, false
 	case engine.Observe:
-		seen := l.seen
-		if l.host.guest == gone {
-			seen = op.Observed{}
-		}
+		seen := l.order.Seen(l.host.state)
 		seen.Protection, seen.Digest = l.host.protected, l.host.digest()
 		return engine.HostObserved{
-			Seen: seen, Request: op.Request{Method: "DELETE", Path: "/nodes/pve1/qemu/105"}, Credential: fmt.Sprintf("writ@pve!w-%d", c.Attempt.Number), Err: unheard,
+			Seen: seen, Request: op.Request{Method: "POST", Path: "/the/request"}, Credential: fmt.Sprintf("writ@pve!w-%d", c.Attempt.Number), Err: unheard,
 		}, false
 	case engine.Append:
-		return l.append(c.Record, f, flavor)
+		return l.append(c, f, flavor)
 	case engine.Launch:
 		return l.launch(c, f, flavor)
 	case engine.AskTask:
 		if unheard != nil {
 			return engine.TaskAsked{Err: l.stopping(f, unheard)}, false
+		}
+		if f == forgotten {
+			l.host.forget(c.UPID)
 		}
 		t := l.host.task(c.UPID)
 		return engine.TaskAsked{Task: t, PrecedesEffect: l.host.shared && t.ExitStatus == exitTexts[exitBefore]}, false
@@ -180,7 +188,7 @@ func (l *life) do(cmd engine.Command, f fault, flavor int) (engine.Result, bool)
 		if f == refuse {
 			return engine.TaskTaken{}, false
 		}
-		return engine.TaskTaken{Ours: true, Err: l.stopping(f, unheard)}, false
+		return engine.TaskTaken{Ours: !l.ofAnother(c), Err: l.stopping(f, unheard)}, false
 	case engine.RaiseFence:
 		return l.fence(c, f, flavor)
 	case engine.RecordRefusal, engine.RecordContested:
@@ -203,11 +211,17 @@ func (l *life) letGo() string {
 	return "the service is stopping"
 }
 
-func (l *life) write(rec op.Record) engine.AppendDone {
-	return engine.AppendRecord(context.Background(), l.memory, l.nonce.Stream(), rec)
+// ofAnother tells whether a task is on record as that of another attempt.
+func (l *life) ofAnother(c engine.TakeTask) bool {
+	return slices.ContainsFunc(l.facts(), func(f fact) bool { return f.UPID == c.UPID && f.OpID != c.OpID })
 }
 
-func (l *life) append(rec op.Record, f fault, flavor int) (engine.Result, bool) {
+func (l *life) append(c engine.Append, f fault, flavor int) (engine.Result, bool) {
+	l.noteOp(c.Nonce)
+	rec := c.Record
+	write := func() engine.AppendDone {
+		return engine.AppendRecord(context.Background(), l.memory, c.Nonce.Stream(), rec)
+	}
 	unknown := engine.AppendDone{Outcome: engine.AppendUnknown, Err: errUnheard}
 	switch f { //nolint:exhaustive // in the others it is carried out
 	case lost:
@@ -215,17 +229,17 @@ func (l *life) append(rec op.Record, f fault, flavor int) (engine.Result, bool) 
 	case stop:
 		return unknown, true // its repetition is cut short
 	case done:
-		l.write(rec)
+		write()
 		return unknown, false
 	case refuse:
 		return engine.AppendDone{Outcome: engine.AppendRefused, Err: &eventstore.InvalidError{}}, false
 	case late:
-		l.later(func() { l.write(rec) })
+		l.later(func() { write() })
 		return unknown, flavor == 1
 	case twice:
-		l.later(func() { l.write(rec) })
+		l.later(func() { write() })
 	}
-	return l.write(rec), false
+	return write(), false
 }
 
 func (l *life) launch(c engine.Launch, f fault, flavor int) (engine.Result, bool) {
@@ -240,7 +254,7 @@ func (l *life) launch(c engine.Launch, f fault, flavor int) (engine.Result, bool
 		return unheard, false
 	}
 	if f == refuse {
-		l.host.tokens[c.Attempt.Number] = false // discarded with any definite error
+		l.host.tokens[named(c.Announced)] = false // discarded with any definite error
 		return engine.LaunchDone{Err: engine.Definite(errors.New("refused"))}, false
 	}
 	r := &request{l: c.Announced, at: onItsWay}
@@ -261,7 +275,7 @@ func (l *life) launch(c engine.Launch, f fault, flavor int) (engine.Result, bool
 	l.host.begin(r)
 	switch {
 	case r.at == refused:
-		l.host.tokens[c.Attempt.Number] = false
+		l.host.tokens[named(c.Announced)] = false
 		return engine.LaunchDone{Err: engine.Definite(errors.New("refused"))}, false
 	case f == done:
 		return unheard, false
@@ -300,6 +314,13 @@ func (l *life) fence(c engine.RaiseFence, f fault, flavor int) (engine.Result, b
 		got = engine.Fenced{Fence: l.host.fenceGuest()}
 	}
 	return got, false
+}
+
+// noteOp notes an op of the order, when its claim is sent.
+func (l *life) noteOp(n op.Nonce) {
+	if !slices.ContainsFunc(l.ops, func(o *onRecord) bool { return o.nonce == n }) {
+		l.ops = append(l.ops, &onRecord{nonce: n})
+	}
 }
 
 // later puts off something to the moment that the history says.

@@ -3,21 +3,25 @@ package crashmatrix_test
 import (
 	"flag"
 	"fmt"
-	"maps"
-	"os"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"testing"
+
+	"writ/domain/engine/enginetest"
 )
 
-var update = flag.Bool("update", false, "rewrite the grid in docs/robustness.md")
+var (
+	whole  = flag.Bool("whole", false, "play every history of every class")
+	update = flag.Bool("update", false, "with -whole: rewrite the grids in docs/robustness.md and testdata")
+)
 
 var exits = []exit{exitOK, exitBefore, exitHalf, exitKilled}
 
 // A cell is what was seen of one fault at one boundary of one situation.
 type cell map[exit]map[end]bool
 
-// A matrix is all of it.
+// A matrix is all of it, of one class.
 type matrix struct {
 	*writ
 	t         *testing.T
@@ -27,7 +31,7 @@ type matrix struct {
 	late      int // of them, those in which something was late
 	effects   int
 	ends      map[end]int // of the histories, once nothing changed any more
-	last      map[end]int // after the writ was delivered again
+	last      map[end]int // after the order was delivered again
 	bad       int
 }
 
@@ -37,13 +41,36 @@ type row struct {
 	at        boundary
 }
 
-// Every fault at every boundary, in an ordinary run and in recovery: the
-// invariants hold, and each ends as docs/robustness.md says.
+// Every fault at every boundary, in an ordinary run and in recovery, for every
+// class: the invariants hold, and each ends as docs/robustness.md says.
 func TestEveryFaultAtEveryBoundary(t *testing.T) {
-	m := &matrix{writ: newWrit(t), t: t, cells: make(map[row]map[fault]cell), ends: make(map[end]int), last: make(map[end]int)}
+	// What is folded and read is kept, and most of the rest is garbage at once.
+	defer debug.SetGCPercent(debug.SetGCPercent(400))
+	var all []*matrix
+	for i, c := range enginetest.Classes() {
+		t.Run(string(c.Class), func(t *testing.T) {
+			m := &matrix{
+				writ: newWrit(t, c), t: t, cells: make(map[row]map[fault]cell), ends: make(map[end]int), last: make(map[end]int),
+			}
+			m.playAll(i > 0 && !*whole)
+			all = append(all, m)
+		})
+	}
+	switch {
+	case t.Failed() || testing.Short() && !*whole:
+	case *whole:
+		compare(t, all)
+	default:
+		compareFirst(t, all[0])
+	}
+}
+
+// playAll plays every history of the class; if it is to be brief, those in which the
+// host does all in time, with a token for each attempt.
+func (m *matrix) playAll(brief bool) {
 	for _, shared := range []bool{false, true} {
 		for _, s := range situations {
-			if testing.Short() && (shared || s.plan != nil) {
+			if brief && (shared || s.plan != nil && s.plan.fault == late) || testing.Short() && !*whole && (shared || s.plan != nil) {
 				continue
 			}
 			for _, e := range exits {
@@ -52,33 +79,48 @@ func TestEveryFaultAtEveryBoundary(t *testing.T) {
 		}
 	}
 	if m.bad > 0 {
-		t.Fatalf("%d of %d histories went wrong", m.bad, m.histories)
+		m.t.Fatalf("%d of %d histories went wrong", m.bad, m.histories)
 	}
 	if m.ends[endOther] > 0 {
-		t.Errorf("%d histories ended in a way that has no letter", m.ends[endOther])
+		m.t.Errorf("%d histories ended in a way that has no letter", m.ends[endOther])
 	}
-	t.Logf("%d histories, %d cells, ends %v, after another delivery %v, effects %d", m.histories, m.count(), m.ends, m.last, m.effects)
-	if !testing.Short() {
-		compare(t, m.page())
-	}
+	m.t.Logf("%d histories, %d cells, ends %v, after another delivery %v, effects %d", m.histories, m.count(), m.ends, m.last, m.effects)
 }
 
 // The checker can fail: behind a fence that only says that it stands, a request
-// that waits has its effect after it was ruled out.
+// that waits has its effect after it was ruled out. So it is with a fence of a class
+// that has none, and is called confirmed.
 func TestTheCheckerFindsAHollowFence(t *testing.T) {
-	w := newWrit(t)
-	w.hollow = true
-	for _, s := range situations {
-		if s.name != "request waits" {
-			continue
-		}
-		out := w.play(history{situation: s, exit: exitOK, moments: []int{never}})
-		if !strings.Contains(out.wrong, "may still have one") {
-			t.Errorf("got %q, want a request that may still have an effect:\n\t%s", out.wrong, strings.Join(out.log, "\n\t"))
-		}
-		return
+	for _, c := range enginetest.Classes() {
+		t.Run(string(c.Class), func(t *testing.T) {
+			w := newWrit(t, c)
+			w.hollow = true
+			s := situations[slices.IndexFunc(situations, func(s situation) bool { return s.name == "request waits" })]
+			h := history{situation: s, exit: exitOK, moments: []int{never}}
+			if out := w.play(h); !strings.Contains(out.wrong, "may still have one") {
+				t.Errorf("got %q, want a request that may still have an effect:\n\t%s", out.wrong, w.tell(h))
+			}
+		})
 	}
-	t.Fatal("there is no such situation")
+}
+
+// Nor is what others did while a worker was killed on record as the attempt's doing,
+// but of the classes of which the state, or the state and a task, is proof.
+func TestTheCheckerFindsWhatOthersDid(t *testing.T) {
+	for _, c := range enginetest.Classes() {
+		t.Run(string(c.Class), func(t *testing.T) {
+			w := newWrit(t, c)
+			w.credulous = true
+			h := history{situation: situations[0], exit: exitKilled, plan: &plan{at("ProbeHost"), others, 0}}
+			want := "its request has had no effect"
+			if c.Excuses(enginetest.SaidKilled) {
+				want = ""
+			}
+			if out := w.play(h); out.wrong != want && (want == "" || !strings.Contains(out.wrong, want)) {
+				t.Errorf("got %q, want %q:\n\t%s", out.wrong, want, w.tell(h))
+			}
+		})
+	}
 }
 
 // situation plays every history that begins alike.
@@ -95,7 +137,7 @@ func (m *matrix) situation(h history) {
 	})
 	for _, b := range came {
 		for _, f := range faults {
-			for flavor := range flavors(b.name, f, h.situation.plan == nil, h.shared) {
+			for flavor := range flavors(m.class, b.name, f, h.situation.plan == nil, h.shared) {
 				h.plan = &plan{b, f, flavor}
 				m.moments(h, func(out outcome) { m.enter(h, out) })
 			}
@@ -137,15 +179,22 @@ func (m *matrix) note(h history, out outcome) {
 	if len(out.inTime) > 0 {
 		m.late++
 	}
-	if out.wrong == "" && !allowed(h.shared, h.exit, out.end) {
+	if out.wrong == "" && !allowed(m.class, h, out.end) {
 		out.wrong = fmt.Sprintf("it ends as %s", out.end)
 	}
 	if out.wrong == "" {
 		return
 	}
 	if m.bad++; m.bad <= 5 {
-		m.t.Errorf("%s:\n%s:\n\t%s", h, out.wrong, strings.Join(out.log, "\n\t"))
+		m.t.Errorf("%s:\n%s:\n\t%s", h, out.wrong, m.tell(h))
 	}
+}
+
+// tell plays a history once more and tells what happens.
+func (w *writ) tell(h history) string {
+	w.telling = true
+	defer func() { w.telling = false }()
+	return strings.Join(w.play(h).log, "\n\t")
 }
 
 func (m *matrix) enter(h history, out outcome) {
@@ -159,128 +208,5 @@ func (m *matrix) enter(h history, out outcome) {
 		c = make(cell)
 		m.cells[r][h.plan.fault] = c
 	}
-	if c[h.exit] == nil {
-		c[h.exit] = make(map[end]bool)
-	}
-	c[h.exit][out.end] = true
-}
-
-func (m *matrix) count() (cells int) {
-	for _, row := range m.cells {
-		cells += len(row)
-	}
-	return cells
-}
-
-// page is the grid as it stands in the documentation.
-func (m *matrix) page() string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "%s histories in %s cells; in %s of them something was late.\nEnds, once nothing changed any more: %s.\n"+
-		"After the writ was delivered once more: %s.\nEffects: %s, never two of one nonce.\n",
-		grouped(m.histories), grouped(m.count()), grouped(m.late), tally(m.ends), tally(m.last), grouped(m.effects))
-	for _, shared := range []bool{false, true} {
-		b.WriteString(map[bool]string{false: "\n### With a token for each attempt\n\n", true: "\n### With one shared token\n\n"}[shared])
-		b.WriteString("| situation | at | ")
-		for _, f := range faults {
-			b.WriteString(f.String() + " | ")
-		}
-		b.WriteString("\n| --- | --- |" + strings.Repeat(" --- |", len(faults)) + "\n")
-		before := ""
-		for _, s := range situations {
-			for _, r := range m.rows {
-				if r.shared != shared || r.situation != s.name {
-					continue
-				}
-				name := s.name
-				if name == before {
-					name = ""
-				}
-				before = s.name
-				fmt.Fprintf(&b, "| %s | %s |", name, r.at)
-				for _, f := range faults {
-					b.WriteString(" " + m.cells[r][f].String() + " |")
-				}
-				b.WriteString("\n")
-			}
-		}
-	}
-	return strings.ReplaceAll(b.String(), " | \n", " |\n")
-}
-
-// String gives the ends for each end of the task, in one order always; once, if
-// that makes no difference.
-func (c cell) String() string {
-	var each []string
-	for _, x := range exits {
-		s := ""
-		for _, e := range []end{endSucceeded, endNone, endPartial, endQueue, endNothing, endOther} {
-			if c[x][e] {
-				s += string(e)
-			}
-		}
-		if s == "" {
-			s = "·" // it does not come to this boundary
-		}
-		each = append(each, s)
-	}
-	if len(slices.Compact(slices.Clone(each))) == 1 {
-		return each[0]
-	}
-	return strings.Join(each, " ")
-}
-
-func tally(ends map[end]int) string {
-	parts := make([]string, 0, len(ends))
-	for _, e := range slices.Sorted(maps.Keys(ends)) {
-		parts = append(parts, fmt.Sprintf("%s %s", e, grouped(ends[e])))
-	}
-	return strings.Join(parts, ", ")
-}
-
-// grouped is a number with commas.
-func grouped(n int) string {
-	if n < 1000 {
-		return fmt.Sprint(n)
-	}
-	return fmt.Sprintf("%s,%03d", grouped(n/1000), n%1000)
-}
-
-const (
-	docs   = "../../../docs/robustness.md"
-	begins = "<!-- crashmatrix:begin -->\n"
-	closes = "<!-- crashmatrix:end -->\n"
-)
-
-// compare compares the grid with the documentation, or rewrites it there.
-func compare(t *testing.T, grid string) {
-	t.Helper()
-	raw, err := os.ReadFile(docs)
-	if err != nil {
-		t.Fatal(err)
-	}
-	before, rest, found := strings.Cut(string(raw), begins)
-	have, after, closed := strings.Cut(rest, closes)
-	if !found || !closed {
-		t.Fatalf("%s has no place for the grid: %q and %q", docs, begins, closes)
-	}
-	if *update {
-		if err := os.WriteFile(docs, []byte(before+begins+grid+closes+after), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	got, want := strings.Split(grid, "\n"), strings.Split(have, "\n")
-	for i := range max(len(got), len(want)) {
-		g, w := "(nothing)", "(nothing)"
-		if i < len(got) {
-			g = got[i]
-		}
-		if i < len(want) {
-			w = want[i]
-		}
-		if g != w {
-			t.Errorf("the grid of %s is another (-update rewrites it; read the diff), from line %d on:\ngot  %s\nwant %s", docs, i+1, g, w)
-			return
-		}
-	}
+	c.note(h.exit, out.end)
 }

@@ -4,16 +4,17 @@ import (
 	"fmt"
 
 	"writ/domain/engine"
+	"writ/domain/engine/enginetest"
 	"writ/domain/op"
 )
 
 // This file is what the host says when it is asked.
 
 func upid(req int) string {
-	return fmt.Sprintf("UPID:pve1:%08X:00000007:00000008:qmdestroy:105:writ@pve:", req+1)
+	return fmt.Sprintf("UPID:pve1:%08X:00000007:00000008:task:105:writ@pve:", req+1)
 }
 
-var exits = map[exit]string{exitOK: "OK", exitBefore: "VM is locked (backup)", exitKilled: "unexpected status"}
+var exits = map[exit]string{exitOK: enginetest.SaidOK, exitBefore: enginetest.SaidEarly, exitKilled: enginetest.SaidKilled}
 
 func (w *world) task(s *state, id string) (engine.Task, string) {
 	for i, r := range s.host.reqs {
@@ -49,7 +50,7 @@ func (w *world) search(s *state, l *op.Launching) (engine.TasksFound, string) {
 	return engine.TasksFound{Search: f}, what
 }
 
-// probe compares the guest with what was announced, and knows of more than one
+// probe compares the target with what was announced, and knows of more than one
 // task of an attempt.
 func (w *world) probe(s *state, c engine.ProbeHost) (engine.Finding, string) {
 	says := func(e op.Effect, mayAct bool) (engine.Finding, string) {
@@ -80,17 +81,13 @@ func (w *world) probe(s *state, c engine.ProbeHost) (engine.Finding, string) {
 			return says(op.EffectNone, false)
 		}
 	}
-	switch {
-	case s.host.guest == gone:
+	if w.err == takesOthers && s.host.state == enginetest.Done {
 		return says(op.EffectDone, false)
-	case s.host.guest == half:
-		return says(op.EffectPartial, false)
-	case said == exits[exitOK], digest(s.host.protected) != c.Announced.Observed.Digest:
-		return says(op.EffectUnknown, false)
-	case said == exits[exitKilled]:
-		return says(op.EffectUnknown, true)
 	}
-	return says(op.EffectNone, false)
+	sight := w.class.Look(enginetest.Look{
+		State: s.host.state, Said: said, Others: s.host.byOthers, Changed: digest(s.host.protected) != c.Announced.Observed.Digest,
+	})
+	return says(sight.Effect, sight.MayStillAct)
 }
 
 // take puts a task on record as that of an attempt, where tokens are shared. It

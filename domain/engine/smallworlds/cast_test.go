@@ -1,23 +1,16 @@
 package smallworlds_test
 
 import (
-	"crypto/ed25519"
-	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
-	"strings"
 	"testing"
 	"time"
 
-	"golang.org/x/crypto/ssh"
-
 	"writ/domain/engine"
+	"writ/domain/engine/enginetest"
 	"writ/domain/gate"
 	"writ/domain/op"
-	"writ/domain/signedop"
 )
-
-const ledger = "3f9c2ab41d6e4a70"
 
 // now is the time of everything.
 var now = time.Date(2026, 11, 23, 9, 0, 0, 0, time.UTC)
@@ -42,9 +35,9 @@ type played struct {
 // result is played once, however many worlds it comes up in.
 type cast struct {
 	policy *gate.Policy
-	sub    engine.Submission
+	class  enginetest.Class
+	order  enginetest.Order
 	nonce  op.Nonce
-	seen   op.Observed // the guest, untouched
 
 	parts  []played
 	byKey  map[string]uint32
@@ -67,52 +60,28 @@ type input struct {
 	what string // the same text stands for the same result
 }
 
-func newCast(tb testing.TB) *cast {
+func newCast(tb testing.TB, class op.Class) *cast {
 	tb.Helper()
-	seed := sha256.Sum256([]byte("alice"))
-	alice, err := signedop.NewRawSigner(ed25519.NewKeyFromSeed(seed[:]))
-	if err != nil {
-		tb.Fatalf("signer: %v", err)
-	}
+	k := enginetest.Of(class)
 	c := &cast{
-		seen: op.Observed{
-			Found: true, Node: "pve1", Type: op.QEMU, VMID: 105, Name: "web-3", SMBIOSUUID: "5c6f0f0e-7a3b-4d1c-9e2f-0a1b2c3d4e5f",
-			Volumes: []string{"local-lvm:vm-105-disk-0"}, Digest: "plain", Status: "stopped", NodeOnline: true, Quorate: true,
-		},
+		policy: enginetest.Policy(tb), class: k, order: enginetest.NewOrder(tb, k, now),
 		parts: make([]played, 1), byKey: make(map[string]uint32), next: make(map[input]uint32),
 		begun: make(map[string]uint32), append: make(map[uint32]uint16), byBytes: make(map[string]uint16), ops: make(map[string]op.Op),
 	}
-	c.policy, err = gate.Compile(gate.PolicyDocument{
-		Version: 1,
-		People: map[string]gate.Person{"alice": {Keys: []gate.Key{{
-			Key: strings.TrimSpace(string(ssh.MarshalAuthorizedKey(alice.Key().Public))), Format: "raw",
-		}}}},
-		Roles: map[string]gate.Role{"operator": {
-			Holders: []string{"alice"}, Quorum: 1, MaxLifetime: "24h", RequesterCounts: true,
-			Allow: []gate.Rule{{Classes: []op.Class{op.GuestDestroy}, On: gate.On{VMIDs: []string{"100-199"}}}},
-		}},
-	}, 1)
-	if err != nil {
-		tb.Fatalf("policy: %v", err)
+	if c.nonce = c.order.Nonce; c.nonce == "" {
+		// Of a benign class each delivery is an op of its own. A world follows one,
+		// whose nonce is the first thing that the first delivery draws.
+		c.nonce = op.NonceOf(op.Claim{firstSeed, 1})
 	}
-	doc := signedop.Document{
-		Version: 1, Nonce: "6f1c9a0e5d7b4c2f8a3e1d0c9b8a7f6e", Audience: "lab/" + ledger, Class: op.GuestDestroy,
-		Target: op.Target{Node: "pve1", Guest: &op.Guest{Type: op.QEMU, VMID: 105}},
-		Expect: signedop.Expect{Name: c.seen.Name, SMBIOSUUID: c.seen.SMBIOSUUID, Volumes: c.seen.Volumes},
-		Role:   "operator", RequestedBy: "alice", NotBefore: now, ExpiresAt: now.Add(time.Hour), Reason: "retire web-3",
-	}
-	c.nonce = doc.Nonce
-	raw, err := signedop.Seal(doc, alice)
-	if err != nil {
-		tb.Fatalf("seal: %v", err)
-	}
-	c.sub = engine.Submission{Intent: doc.Intent(), Envelope: raw, SubmittedBy: "test"}
 	return c
 }
 
+// firstSeed is of the claims of the first delivery.
+const firstSeed = 1
+
 func identity(launcher int, epoch uint8) engine.Identity {
 	return engine.Identity{
-		Site: gate.Site{Agent: "lab", Ledger: ledger}, Instance: []string{"node-a", "node-b"}[launcher], Epoch: uint64(epoch),
+		Site: enginetest.Site(), Instance: []string{"node-a", "node-b"}[launcher], Epoch: uint64(epoch),
 	}
 }
 
@@ -128,7 +97,8 @@ func (c *cast) draw() op.Claim {
 // deliver begins a job for the writ.
 func (c *cast) deliver(launcher int, seed uint8) uint32 {
 	return c.begin(string([]byte{seed}), seed, func() *engine.Job {
-		return engine.NewJob(identity(launcher, 0), pace, c.draw, c.sub)
+		sub := engine.Submission{Intent: c.order.Intent, Envelope: c.order.Envelope, SubmittedBy: c.order.Caller}
+		return engine.NewJob(identity(launcher, 0), pace, c.draw, sub)
 	})
 }
 
@@ -203,7 +173,7 @@ func (c *cast) fold(stream []uint16) op.Op {
 	if o, ok := c.ops[key]; ok {
 		return o
 	}
-	o, err := op.Fold(ledger, c.nonce, func(yield func(op.Record, error) bool) {
+	o, err := op.Fold(enginetest.Ledger, c.nonce, func(yield func(op.Record, error) bool) {
 		for _, r := range stream {
 			if !yield(c.records[r], nil) {
 				return

@@ -8,7 +8,7 @@ import (
 )
 
 // This file is the checker. It knows the bytes on record and what was done to
-// the guest, and nothing of the engine or of how it folds a stream.
+// the target, and nothing of the engine or of how it folds a stream.
 
 // A fact is an event as the checker reads it.
 type fact struct {
@@ -18,6 +18,7 @@ type fact struct {
 	Effect  string `json:"effect"`
 	Epoch   uint8  `json:"epoch"`
 	UPID    string `json:"upid"`
+	Said    string `json:"exit_status"`
 }
 
 func read(typ string, data []byte) fact {
@@ -46,8 +47,10 @@ func (w *world) check(s *state) string {
 			if f.Attempt != claims {
 				return fmt.Sprintf("the claim of attempt %d stands where that of %d should", f.Attempt, claims)
 			}
-		case f.Type == "OpSucceeded" && !w.harmed(s, f.OpID):
+		case f.Type == "OpSucceeded" && !w.harmed(s, f.OpID) && !(s.host.byOthers && w.class.Excuses(f.Said)):
 			return "on record as succeeded, and its request has had no effect"
+		case f.Type == "OpSucceeded" && !s.host.wasDone:
+			return "on record as succeeded, and it is not done"
 		case f.Type == "OpFailed" && f.Effect == "none" && w.harmed(s, f.OpID):
 			return "on record as without effect, and its request has had one"
 		case f.Type == "OpFailed" && f.Effect == "none" && w.mayAct(s, f.OpID):
@@ -66,18 +69,18 @@ func (w *world) harmed(s *state, opID string) bool {
 	return slices.ContainsFunc(s.host.effects, func(l uint16) bool { return w.facts[l].OpID == opID })
 }
 
-// mayAct tells whether a request of an attempt can harm the guest, by whatever
+// mayAct tells whether a request of an attempt can do anything, by whatever
 // the host and people do next.
 func (w *world) mayAct(s *state, opID string) bool {
 	return slices.ContainsFunc(s.host.reqs, func(r request) bool {
-		if w.facts[r.launching].OpID != opID || s.host.guest == gone {
+		if w.facts[r.launching].OpID != opID || w.class.Over(s.host.state) {
 			return false
 		}
 		switch r.at {
 		case onItsWay:
 			return w.bounds.Shared || s.host.tokens[w.facts[r.launching].Attempt] == tokenLive
 		case checked, running:
-			return !s.host.protected
+			return !w.heldBack(s)
 		case leftChild:
 			return true
 		case refused, ended, vanished, unlisted:
@@ -115,7 +118,7 @@ func (w *world) checkAcks(s *state, appended uint16) string {
 // checkAnswer looks at what a caller is told.
 func (w *world) checkAnswer(s *state, outcome string, none bool) string {
 	switch {
-	case (outcome == "succeeded" || outcome == "already-applied") && (len(s.host.effects) == 0 || s.host.guest != gone):
+	case (outcome == "succeeded" || outcome == "already-applied") && !s.host.wasDone:
 		return "a caller is told that it is done, and it is not"
 	case outcome == "corrupt":
 		return "a caller is told that the stream is corrupt"

@@ -1,5 +1,5 @@
 // Package smallworlds enumerates small worlds whole: two launchers, a few
-// deliveries of one writ, one guest, and every order in which their steps, the
+// deliveries of one writ, one target, and every order in which their steps, the
 // messages between them and a bounded number of faults can come. Tests by
 // chance may never meet the one order in which two of those spoil a third; here
 // there is none that is not met.

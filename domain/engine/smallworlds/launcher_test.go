@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"writ/domain/engine"
+	"writ/domain/engine/enginetest"
 	"writ/domain/eventstore"
 	"writ/domain/op"
 )
@@ -41,7 +42,7 @@ func (w *world) settle(s *state, p, j int) {
 			}
 			step("policy", engine.PolicyRead{Policy: w.policy})
 		case engine.ReadFacts:
-			step("facts", engine.FactsRead{Facts: op.Facts{Found: true, Node: "pve1", Name: "web-3", Storages: []string{"local-lvm"}}})
+			step("facts", engine.FactsRead{Facts: w.order.Facts(enginetest.Untouched)})
 		case engine.Reserve:
 			if q.epoch == 0 {
 				step("closed", engine.Reserved{Closed: "another instance leads"})
@@ -49,13 +50,10 @@ func (w *world) settle(s *state, p, j int) {
 			}
 			step(fmt.Sprint("reserved ", q.epoch), engine.Reserved{OK: true, Epoch: uint64(q.epoch)})
 		case engine.Observe:
-			seen := w.seen
-			if s.host.guest == gone {
-				seen = op.Observed{}
-			}
+			seen := w.order.Seen(s.host.state)
 			seen.Protection, seen.Digest = s.host.protected, digest(s.host.protected)
-			step(fmt.Sprint("observed ", s.host.guest, s.host.protected), engine.HostObserved{
-				Seen: seen, Request: op.Request{Method: "DELETE", Path: "/nodes/pve1/qemu/105"}, Credential: fmt.Sprintf("writ@pve!w-%d", c.Attempt.Number),
+			step(fmt.Sprint("observed ", s.host.state, s.host.protected), engine.HostObserved{
+				Seen: seen, Request: op.Request{Method: "POST", Path: "/the/request"}, Credential: fmt.Sprintf("writ@pve!w-%d", c.Attempt.Number),
 			})
 		case engine.AwaitTurn:
 			if !c.Recovering {
@@ -122,7 +120,7 @@ func (w *world) play(s *state, p, j int, add func(move, *state)) {
 		case uint64(q.epoch) != c.Epoch:
 			give("leads no more", engine.TurnCame{Blocked: "another instance leads"})
 		case q.surveyed:
-			give("gets its turn and looks at the guest", engine.TurnCame{})
+			give("gets its turn and looks at the target", engine.TurnCame{})
 		}
 	case engine.Launch:
 		w.playLaunch(s, p, j, c, say)
@@ -271,9 +269,9 @@ func (w *world) playLaunch(s *state, p, j int, c engine.Launch, say func(string,
 			say("finds the attempt's token taken", n)
 			return
 		}
-		if s.host.guest == gone || digest(s.host.protected) != c.Announced.Observed.Digest {
+		if w.class.Shows(s.host.state) || digest(s.host.protected) != c.Announced.Observed.Digest {
 			n.host.tokens[attempt] = tokenVoid
-			say("does not launch: the guest has changed", give(n, "changed", engine.LaunchDone{Err: engine.Definite(errors.New("the configuration has changed"))}))
+			say("does not launch: the target has changed", give(n, "changed", engine.LaunchDone{Err: engine.Definite(errors.New("the target has changed"))}))
 			return
 		}
 		say("makes the attempt's token", onward(n, launchSend))
@@ -370,13 +368,19 @@ func (w *world) playFence(s *state, p, j int, c engine.RaiseFence, say func(stri
 		say("fences: the token is void", n)
 		return
 	}
-	if n.host.guest == gone {
+	if !w.class.Guarded && w.err != noFence {
+		say("fences: nothing holds back what is past its check", w.give(n, p, j, "unguarded", func() engine.Result {
+			return engine.Fenced{Fence: engine.Fence{Reasons: []string{"nothing at the host holds back a request that had passed its check"}}}
+		}))
+		return
+	}
+	if w.class.Over(n.host.state) || w.class.Class == op.RestoreOverwrite && n.host.state != enginetest.Untouched {
 		say("fences: there is no guest to protect", w.give(n, p, j, "fence gone", func() engine.Result {
 			return engine.Fenced{Fence: engine.Fence{Gone: true, Reasons: []string{"there is no guest to protect"}}}
 		}))
 		return
 	}
-	if w.err != noFence && w.err != fenceNoProtect {
+	if w.class.Guarded && w.err != noFence && w.err != fenceNoProtect {
 		n.host.protected = true
 	}
 	d := digest(n.host.protected)

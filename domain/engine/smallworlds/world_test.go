@@ -6,6 +6,7 @@ import (
 	"hash/fnv"
 	"slices"
 
+	"writ/domain/engine/enginetest"
 	"writ/domain/op"
 )
 
@@ -21,6 +22,8 @@ type bounds struct {
 	Forget  uint8    // tasks that the host forgets, or never lists
 	Lift    uint8    // people who take the protection away, once the op is settled
 	Shared  bool     // all attempts share one token
+	Others  uint8    // other people who do what the op is to do
+	Undo    uint8    // and who take back what was done
 	Passes  uint8    // further passes of recovery in a term, over what is in the queue
 }
 
@@ -37,6 +40,7 @@ const (
 	fenceNoTombstone                  // the fence makes a token void, and takes no name that is free
 	anyTask                           // a search gives the tasks of any attempt
 	believesTask                      // the probe goes by the task's word
+	takesOthers                       // the probe takes what others did for the attempt's doing
 	recoversLater                     // an instance that was superseded recovers what was claimed after it
 	liftsEarly                        // people take the protection away while a request is past its check
 )
@@ -103,7 +107,7 @@ func (s *state) key() [16]byte {
 			b = append(b, j.stage, j.req)
 		}
 	}
-	b = append(b, byte(s.host.guest), bit(s.host.protected), bit(s.alarm), byte(len(s.host.reqs)), byte(len(s.acks)))
+	b = append(b, byte(s.host.state), bit(s.host.wasDone), bit(s.host.byOthers), bit(s.host.protected), bit(s.alarm), byte(len(s.host.reqs)), byte(len(s.acks)))
 	b = append(b, s.host.tokens[:]...)
 	for _, r := range s.host.reqs {
 		b = binary.LittleEndian.AppendUint16(b, r.launching)
@@ -114,7 +118,7 @@ func (s *state) key() [16]byte {
 		b = append(b, a.revision, a.seed)
 	}
 	l := s.left
-	b = append(b, l.Crash, l.Over, l.Store, l.Net, l.Twice, l.Ask, l.Forget, l.Lift)
+	b = append(b, l.Crash, l.Over, l.Store, l.Net, l.Twice, l.Ask, l.Forget, l.Lift, l.Others, l.Undo)
 	_, _ = h.Write(b)
 	return [16]byte(h.Sum(nil))
 }
@@ -157,8 +161,8 @@ type world struct {
 	err    wrong
 }
 
-// newWorld gives a world. What a cast has learnt is of worlds of one kind: those
-// with a shared token, and those that are wrong, take one of their own.
+// newWorld gives a world. What a cast has learnt is of worlds of one kind: those of
+// another class, with a shared token, and those that are wrong, take one of their own.
 func newWorld(c *cast, b bounds, err wrong) *world {
 	c.same = err == sameClaims
 	return &world{cast: c, bounds: b, err: err}
@@ -166,7 +170,7 @@ func newWorld(c *cast, b bounds, err wrong) *world {
 
 // first is the state in which every history begins: one launcher leads.
 func (w *world) first() *state {
-	s := &state{leads: []uint8{0}, left: w.bounds, host: host{guest: whole}}
+	s := &state{leads: []uint8{0}, left: w.bounds, host: host{state: enginetest.Untouched}}
 	s.procs[0] = proc{epoch: 1, surveyed: true, passes: w.bounds.Passes}
 	return s
 }
@@ -341,7 +345,7 @@ func (w *world) happen(s *state, p int, add func(move, *state)) {
 			}
 			n := s.clone()
 			n.procs[p].delivered++
-			n.procs[p].parts[j] = part{id: w.deliver(p, uint8(1+10*p)+q.delivered)}
+			n.procs[p].parts[j] = part{id: w.deliver(p, uint8(firstSeed+10*p)+q.delivered)}
 			w.settle(n, p, j)
 			add(move{"is given the writ", who, int8(j), 0}, n)
 			break
