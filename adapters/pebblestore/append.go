@@ -2,8 +2,10 @@ package pebblestore
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"writ/domain/eventstore"
@@ -13,8 +15,64 @@ import (
 type request struct {
 	stream   eventstore.StreamID
 	expected eventstore.Expected
-	events   []eventstore.Proposed
+	drafts   []draft
+	space    *[]byte      // what the drafts hold
+	size     int          // of data and metadata
 	answer   chan outcome // takes one without a reader
+}
+
+// A draft is an event on its way: the key and the value as they will be
+// written, but for what only the committer can know.
+type draft struct {
+	key, value []byte
+	event      eventstore.Proposed // data and metadata are pieces of value
+	position   eventstore.Position // set when it is decided
+}
+
+// maxSpaceBytes is how large a space may be to be used again.
+const maxSpaceBytes = 64 << 10
+
+// newRequest copies the events, because a caller that does not wait for the end
+// may go on to change its slices while they are being written. Their keys and
+// values are made here, beside those of other callers, and not by the one
+// committer.
+func (s *Store) newRequest(stream eventstore.StreamID, expected eventstore.Expected, events []eventstore.Proposed) *request {
+	r := &request{stream: stream, expected: expected, drafts: make([]draft, len(events)), answer: make(chan outcome, 1)}
+	total := 0
+	for _, e := range events {
+		total += 2*len(stream) + 16 + recordSize(e) // a name may double in a key
+		r.size += len(e.Data) + len(e.Metadata)
+	}
+	r.space, _ = s.spaces.Get().(*[]byte)
+	if r.space == nil {
+		r.space = new([]byte)
+	}
+	own := slices.Grow((*r.space)[:0], total)
+	*r.space = own
+	for i, e := range events {
+		d := &r.drafts[i]
+		from := len(own)
+		own = binary.BigEndian.AppendUint64(appendStreamKey(own, stream), uint64(expected.Next())+uint64(i))
+		d.key = own[from:len(own):len(own)]
+		from = len(own)
+		own = appendRecord(own, e)
+		d.value = own[from:len(own):len(own)]
+		d.event = e
+		d.event.Metadata = d.value[len(d.value)-len(e.Metadata):]
+		d.event.Data = d.value[len(d.value)-len(e.Metadata)-len(e.Data) : len(d.value)-len(e.Metadata) : len(d.value)-len(e.Metadata)]
+	}
+	return r
+}
+
+// recycle lets the space of a request be used for another one. It is called
+// once, when the group is settled that the request was in: nobody reads the
+// drafts any more. The space of one that is never answered is left to the
+// garbage collector.
+func (s *Store) recycle(r *request) {
+	if cap(*r.space) <= maxSpaceBytes {
+		s.spaces.Put(r.space)
+	}
+	r.drafts, r.space = nil, nil
 }
 
 type outcome struct {
@@ -33,19 +91,7 @@ func (s *Store) Append(ctx context.Context, stream eventstore.StreamID, expected
 	if err := ctx.Err(); err != nil {
 		return fail(err)
 	}
-	// Copied, because a caller that does not wait for the end may go on to
-	// change its slices while they are being written.
-	r := &request{stream: stream, expected: expected, events: make([]eventstore.Proposed, len(events)), answer: make(chan outcome, 1)}
-	own := make([]byte, 0, size(events))
-	keep := func(b []byte) []byte {
-		from := len(own)
-		own = append(own, b...)
-		return own[from:len(own):len(own)]
-	}
-	for i, e := range events {
-		e.Data, e.Metadata = keep(e.Data), keep(e.Metadata)
-		r.events[i] = e
-	}
+	r := s.newRequest(stream, expected, events)
 	select {
 	case <-s.closing: // asked first: select is fair
 		return fail(eventstore.ErrClosed)

@@ -42,12 +42,12 @@ func (s *Store) commitAll() {
 }
 
 func (s *Store) gather(first *request) []*request {
-	waiting, total := []*request{first}, size(first.events)
+	waiting, total := []*request{first}, first.size
 	for len(waiting) < s.maxGroup && total < maxGroupBytes {
 		select {
 		case r := <-s.requests:
 			waiting = append(waiting, r)
-			total += size(r.events)
+			total += r.size
 		default:
 			return waiting
 		}
@@ -55,20 +55,11 @@ func (s *Store) gather(first *request) []*request {
 	return waiting
 }
 
-// size is what events hold in bytes.
-func size(events []eventstore.Proposed) int {
-	n := 0
-	for _, e := range events {
-		n += len(e.Data) + len(e.Metadata)
-	}
-	return n
-}
-
 // commit decides appends, one after the other, and hands those that take
 // effect to pebble. From then on the look-ups of the next group see them;
 // readers don't, as the end that is shown has not moved.
 func (s *Store) commit(p *plan, requests []*request) *group {
-	p.begin()
+	p.begin(requests)
 	g := &group{requests: requests, outcomes: make([]outcome, len(requests))}
 	for i, r := range requests {
 		g.outcomes[i].appended, g.outcomes[i].err = p.decide(r)

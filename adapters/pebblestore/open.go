@@ -35,6 +35,7 @@ type Store struct {
 	filtersFit eventstore.Position // up to this end the filters of all tables fit into half of the cache
 	system     bool                // streams whose names start with $ may be appended to
 
+	spaces    sync.Pool // of *[]byte, for requests
 	requests  chan *request
 	closing   chan struct{} // closed by Close
 	unsettled chan *group   // written, not known to be durable; in order
@@ -204,6 +205,8 @@ func openPebble(dir string, o Options, g *guard, with func(*pebble.Options)) (*p
 	p := o.pebble(g)
 	with(p)
 	p.Experimental.CompactionScheduler = newScheduler(g)
+	p.Cache, p.EventListener.FlushEnd = newCache(o)
+	defer p.Cache.Unref() // pebble holds it by itself
 	opened := make(chan *pebble.DB, 1)
 	err := g.unlessFrozen(func() error {
 		db, err := pebble.Open(dir, p)

@@ -19,9 +19,10 @@ type plan struct {
 	now     time.Time
 	end     eventstore.Position // after the group: of the ledger, with all that is written, durable or not
 	written *tails
-	fresh   map[eventstore.StreamID]*freshStream
+	fresh   map[eventstore.StreamID]freshStream
 	added   []added // the events that the group adds
-	value   []byte  // the space for one, as the batch copies it
+	// The spaces for a position's key and value, as the batch copies them.
+	key, value []byte
 }
 
 // An added event is one of the group, by its place in the ledger and in its stream.
@@ -32,12 +33,20 @@ type added struct {
 }
 
 func newPlan(s *Store) *plan {
-	return &plan{store: s, end: s.shown().end, written: newTails(), fresh: make(map[eventstore.StreamID]*freshStream)}
+	return &plan{store: s, end: s.shown().end, written: newTails(), fresh: make(map[eventstore.StreamID]freshStream)}
 }
 
+// batchOverhead is how many bytes of a batch an event takes beside its data and
+// metadata, mostly: its key, its place, and what comes with them.
+const batchOverhead = 320
+
 // begin starts with the next group, behind the last one.
-func (p *plan) begin() {
-	p.batch, p.now = p.store.db.NewBatch(), p.store.clock().UTC()
+func (p *plan) begin(requests []*request) {
+	size := 0
+	for _, r := range requests {
+		size += r.size + len(r.drafts)*batchOverhead
+	}
+	p.batch, p.now = p.store.db.NewBatchWithSize(size), p.store.clock().UTC()
 	clear(p.fresh)
 	p.added = p.added[:0]
 }
@@ -46,15 +55,16 @@ func (p *plan) begin() {
 // is where pebble looks first for where a key belongs.
 func (p *plan) finish() {
 	for _, at := range p.added {
-		key := positionKey(at.position)
-		_ = p.batch.Set(key, encodePlace(key, at.stream, at.revision), nil)
+		p.key = appendPositionKey(p.key[:0], at.position)
+		p.value = encodePlaceIn(p.value, p.key, at.stream, at.revision)
+		_ = p.batch.Set(p.key, p.value, nil)
 	}
 }
 
 // A freshStream holds the events of one stream that the group adds.
 type freshStream struct {
 	from   eventstore.Revision // of the first
-	events []eventstore.Recorded
+	events []*draft            // of requests of this group, so they live as long
 }
 
 // decide adds an append to the group, or says why not.
@@ -67,25 +77,22 @@ func (p *plan) decide(r *request) (eventstore.Appended, error) {
 	if err != nil {
 		return eventstore.Appended{}, fmt.Errorf("append %s at %s: %w", r.stream, r.expected, err)
 	}
-	f := p.fresh[r.stream]
-	if f == nil {
-		f = &freshStream{from: next}
-		p.fresh[r.stream] = f
+	f, ok := p.fresh[r.stream]
+	if !ok {
+		f = freshStream{from: next}
 	}
-	for i, e := range r.events {
+	for i := range r.drafts {
+		d := &r.drafts[i]
 		p.end++
-		revision := next + eventstore.Revision(i)
-		key := eventKey(r.stream, revision)
-		p.value = encodeEventIn(p.value, key, p.end, p.now, e)
+		d.position = p.end
+		stamp(d.key, d.value, p.end, p.now)
 		// Deferred errors of Set concern indexed or closed batches only.
-		_ = p.batch.Set(key, p.value, nil)
-		p.added = append(p.added, added{p.end, r.stream, revision})
-		f.events = append(f.events, eventstore.Recorded{
-			Stream: r.stream, Revision: revision, Position: p.end,
-			ID: e.ID, Type: e.Type, Data: e.Data, Metadata: e.Metadata,
-		})
+		_ = p.batch.Set(d.key, d.value, nil)
+		p.added = append(p.added, added{p.end, r.stream, next + eventstore.Revision(i)})
+		f.events = append(f.events, d)
 	}
-	last := next + eventstore.Revision(len(r.events)) - 1
+	p.fresh[r.stream] = f
+	last := next + eventstore.Revision(len(r.drafts)) - 1
 	p.written.set(r.stream, last)
 	return eventstore.Appended{Revision: last, Position: p.end}, nil
 }
@@ -94,7 +101,7 @@ func (p *plan) decide(r *request) (eventstore.Appended, error) {
 // gets. Two look-ups tell, which the filters answer without reading when the
 // stream is new.
 func (p *plan) endsBefore(stream eventstore.StreamID, next eventstore.Revision) (bool, error) {
-	if f := p.fresh[stream]; f != nil {
+	if f, ok := p.fresh[stream]; ok {
 		return f.from+eventstore.Revision(len(f.events)) == next, nil
 	}
 	if r, ok := p.written.of(stream); ok {
@@ -117,7 +124,8 @@ func (p *plan) endsBefore(stream eventstore.StreamID, next eventstore.Revision) 
 // first time if it is on record, otherwise with *eventstore.WrongRevisionError.
 func (p *plan) repeated(r *request) (eventstore.Appended, error) {
 	var last eventstore.Recorded
-	for i, e := range r.events {
+	for i, d := range r.drafts {
+		e := d.event
 		on, err := p.get(r.stream, r.expected.Next()+eventstore.Revision(i))
 		switch {
 		case errors.Is(err, errNoEvent):
@@ -133,19 +141,23 @@ func (p *plan) repeated(r *request) (eventstore.Appended, error) {
 }
 
 func (p *plan) get(stream eventstore.StreamID, r eventstore.Revision) (eventstore.Recorded, error) {
-	if f := p.fresh[stream]; f != nil && r >= f.from {
+	if f, ok := p.fresh[stream]; ok && r >= f.from {
 		if r-f.from >= eventstore.Revision(len(f.events)) {
 			return eventstore.Recorded{}, errNoEvent
 		}
-		return f.events[r-f.from], nil
+		d := f.events[r-f.from]
+		return eventstore.Recorded{
+			Stream: stream, Revision: r, Position: d.position,
+			ID: d.event.ID, Type: d.event.Type, Data: d.event.Data, Metadata: d.event.Metadata,
+		}, nil
 	}
 	return p.store.get(stream, r)
 }
 
 func (p *plan) wrong(r *request) error {
 	wrong := &eventstore.WrongRevisionError{Stream: r.stream, Expected: r.expected, Actual: eventstore.NoStream()}
-	if f := p.fresh[r.stream]; f != nil {
-		wrong.Actual = eventstore.At(f.events[len(f.events)-1].Revision)
+	if f, ok := p.fresh[r.stream]; ok {
+		wrong.Actual = eventstore.At(f.from + eventstore.Revision(len(f.events)) - 1)
 		return wrong
 	}
 	head, err := p.store.head(r.stream, p.end)

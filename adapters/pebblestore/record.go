@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"slices"
 	"time"
 
 	"writ/domain/eventstore"
@@ -40,7 +39,10 @@ var endOfName = []byte{0x00, 0x01}
 
 // streamKey is what the keys of a stream's events begin with.
 func streamKey(stream eventstore.StreamID) []byte {
-	key := make([]byte, 0, len(stream)+16)
+	return appendStreamKey(make([]byte, 0, len(stream)+16), stream)
+}
+
+func appendStreamKey(key []byte, stream eventstore.StreamID) []byte {
 	key = append(key, eventPrefix)
 	for i := range len(stream) {
 		key = append(key, stream[i])
@@ -56,7 +58,11 @@ func eventKey(stream eventstore.StreamID, r eventstore.Revision) []byte {
 }
 
 func positionKey(p eventstore.Position) []byte {
-	return binary.BigEndian.AppendUint64(append(make([]byte, 0, 9), positionPrefix), uint64(p))
+	return appendPositionKey(make([]byte, 0, 9), p)
+}
+
+func appendPositionKey(key []byte, p eventstore.Position) []byte {
+	return binary.BigEndian.AppendUint64(append(key, positionPrefix), uint64(p))
 }
 
 func metaKey(name string) []byte { return append([]byte{metaPrefix}, name...) }
@@ -74,24 +80,34 @@ func splitEventKey(key []byte) (eventstore.StreamID, eventstore.Revision, error)
 // encodeEvent gives the value of an event. The checksum covers the key too: a
 // value that turned up under another key is not taken for that key's.
 func encodeEvent(key []byte, p eventstore.Position, at time.Time, e eventstore.Proposed) []byte {
-	return encodeEventIn(nil, key, p, at, e)
+	value := appendRecord(make([]byte, 0, recordSize(e)), e)
+	stamp(key, value, p, at)
+	return value
 }
 
-// encodeEventIn is encodeEvent in the space of a buffer that is not needed any
-// more.
-func encodeEventIn(buf, key []byte, p eventstore.Position, at time.Time, e eventstore.Proposed) []byte {
-	value := slices.Grow(buf[:0], variableAt+2*binary.MaxVarintLen32+len(e.Type)+len(e.Data)+len(e.Metadata))[:variableAt]
-	value[0] = recordVersion
+// recordSize is no less than what appendRecord adds.
+func recordSize(e eventstore.Proposed) int {
+	return variableAt + 2*binary.MaxVarintLen32 + len(e.Type) + len(e.Data) + len(e.Metadata)
+}
+
+// appendRecord adds the value of an event as far as the event itself tells it:
+// stamp does the rest.
+func appendRecord(b []byte, e eventstore.Proposed) []byte {
+	var fixed [idAt]byte
+	fixed[0] = recordVersion
+	b = append(append(b, fixed[:]...), e.ID[:]...)
+	b = binary.AppendUvarint(b, uint64(len(e.Type)))
+	b = append(b, e.Type...)
+	b = binary.AppendUvarint(b, uint64(len(e.Data)))
+	b = append(b, e.Data...)
+	return append(b, e.Metadata...)
+}
+
+// stamp gives a value its place and time, and with them its checksum.
+func stamp(key, value []byte, p eventstore.Position, at time.Time) {
 	binary.BigEndian.PutUint64(value[positionAt:], uint64(p))
 	binary.BigEndian.PutUint64(value[timeAt:], uint64(at.UnixNano()))
-	copy(value[idAt:], e.ID[:])
-	value = binary.AppendUvarint(value, uint64(len(e.Type)))
-	value = append(value, e.Type...)
-	value = binary.AppendUvarint(value, uint64(len(e.Data)))
-	value = append(value, e.Data...)
-	value = append(value, e.Metadata...)
 	binary.BigEndian.PutUint32(value[checksumAt:], checksum(key, value))
-	return value
 }
 
 func checksum(key, value []byte) uint32 {
@@ -151,7 +167,13 @@ func cut(b []byte) (taken, rest []byte, err error) {
 
 // encodePlace gives the value of a position: checksum, revision, stream.
 func encodePlace(key []byte, stream eventstore.StreamID, r eventstore.Revision) []byte {
-	value := make([]byte, checksumLen, checksumLen+binary.MaxVarintLen64+len(stream))
+	return encodePlaceIn(make([]byte, 0, checksumLen+binary.MaxVarintLen64+len(stream)), key, stream, r)
+}
+
+// encodePlaceIn is encodePlace in the space of a buffer that is not needed any
+// more.
+func encodePlaceIn(buf, key []byte, stream eventstore.StreamID, r eventstore.Revision) []byte {
+	value := append(buf[:0], make([]byte, checksumLen)...)
 	value = binary.AppendUvarint(value, uint64(r))
 	value = append(value, stream...)
 	binary.BigEndian.PutUint32(value, placeChecksum(key, value))

@@ -16,6 +16,7 @@ func (s *Store) settleAll() {
 		}
 		for i, r := range g.requests {
 			r.answer <- g.outcomes[i]
+			s.recycle(r)
 		}
 		if g.batch == nil {
 			continue

@@ -214,8 +214,12 @@ func readFile(disk vfs.FS, name string) (string, error) {
 
 func (o Options) pebble(h *halt) *pebble.Options {
 	p := &pebble.Options{
-		FS:           h,
-		CacheSize:    o.CacheBytes,
+		FS: h,
+		// Pebble takes the memory of its tables in memory off the cache: of the
+		// one that is written, and of one that is flushed or kept to be used
+		// again. There is room for the first beside the blocks, so that a busy
+		// store keeps some of them, too.
+		CacheSize:    o.CacheBytes + int64(o.MemTableBytes),
 		MemTableSize: o.MemTableBytes,
 		// Never Pebble's default, which grows with its version. This one tells
 		// damage in the middle of the log from an end torn by a crash.

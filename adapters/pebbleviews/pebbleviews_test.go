@@ -219,6 +219,27 @@ func TestClosed(t *testing.T) {
 	}
 }
 
+// What was written takes memory of the same allowance as what is read. It must
+// leave something for that.
+func TestWritingLeavesSomeOfTheCache(t *testing.T) {
+	const mib = 1 << 20
+	s := open(t, "views", pebbleviews.Options{FS: vfs.NewMem(), CacheBytes: 3 * mib / 2, MemTableBytes: mib})
+	v := view(t, s, "a")
+	for i := range 128 { // tables in memory of full size several times over
+		commit(t, v, set(fmt.Sprintf("key-%03d", i), strings.Repeat(fmt.Sprint(i), 24<<10)))
+	}
+	for range 2 {
+		for _, err := range v.Scan(t.Context(), "") {
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if got := pebbleviews.CachedBytes(s); got < mib/4 || got > 3*mib/2+mib {
+		t.Errorf("blocks in memory: got %d bytes, want some, and no more than allowed", got)
+	}
+}
+
 // A damaged folder gives errors, or is refused, but never gives wrong data.
 func TestDamage(t *testing.T) {
 	disk := vfs.NewMem()
