@@ -3,7 +3,7 @@ package engine
 import "sync"
 
 // maxIdle is how many members of a crew wait for work at most.
-const maxIdle = 64
+const maxIdle = 256
 
 // A crew runs tasks, each at once and beside the others. Who has done one stays
 // for the next, unless enough others wait already: a new goroutine begins with

@@ -29,6 +29,19 @@ func BenchmarkSeal(b *testing.B) {
 	}
 }
 
+// BenchmarkEncode makes the bytes of the four events of an op.
+func BenchmarkEncode(b *testing.B) {
+	events := []op.Event{started(1, 0), launching(1, 1), running(1, 2), succeeded(1, 3)}
+	b.ReportAllocs()
+	for b.Loop() {
+		for _, e := range events {
+			if _, err := op.Encode(e); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+}
+
 func BenchmarkTransition(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {

@@ -23,9 +23,6 @@ func Unmarshal(data []byte, v any) error {
 	return json.Unmarshal(data, v, json.RejectUnknownMembers(true), jsontext.AllowDuplicateNames(false))
 }
 
-// Encode gives an event's data as stored.
-func Encode(e Event) ([]byte, error) { return Marshal(e) }
-
 // ErrUnknownEvent says that a stream holds an event this program does not
 // know.
 var ErrUnknownEvent = errors.New("unknown event type")

@@ -46,6 +46,9 @@ func FuzzDecode(f *testing.F) {
 			}
 			t.Fatalf("%q decodes, but does not encode: %v", data, err)
 		}
+		if want, err := op.Marshal(e); err != nil || !bytes.Equal(once, want) {
+			t.Fatalf("got %q, want %q (error %v)", once, want, err)
+		}
 		again, err := op.Decode(typ, once)
 		if err != nil {
 			t.Fatalf("%q decodes, what it encodes to does not: %q: %v", data, once, err)

@@ -3,6 +3,8 @@ package signedop
 import (
 	"fmt"
 	"reflect"
+
+	"github.com/go-json-experiment/json"
 )
 
 // CheckSignature is the one place where a signature is believed, for test
@@ -39,4 +41,18 @@ func payloadBothWays[T encoder](what string, payload []byte, required []string) 
 		return fmt.Errorf("%s: quickly %t %+v, closely %+v, %w", what, ok, quick, slow, err)
 	}
 	return nil
+}
+
+// CanonicalBothWays gives the form of a document, whether or not it passes its
+// checks: as it is written for comparing, and as it is signed.
+func CanonicalBothWays(d Document) (quick, slow []byte, err error) {
+	if quick, err = d.canonical(); err != nil {
+		return nil, nil, err
+	}
+	data, err := json.Marshal(d)
+	if err != nil {
+		return nil, nil, err
+	}
+	slow, err = canonicalize(data)
+	return quick, slow, err
 }
