@@ -9,8 +9,10 @@ import (
 	"encoding/binary"
 	"fmt"
 	"log/slog"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -183,10 +185,13 @@ func each(workers, n int, do func(i int)) time.Duration {
 func BenchmarkSignedOps(b *testing.B) {
 	for _, submitters := range []int{1, 16, 256} {
 		b.Run(fmt.Sprintf("submitters=%d", submitters), func(b *testing.B) {
+			asServed(b)
 			e, store := benchService(b)
 			n := max(b.N, submitters)
 			subs := benchOrders(b, 0, n)
+			b.ReportAllocs()
 			b.ResetTimer()
+			before := processorTime(b)
 			took := each(submitters, n, func(i int) {
 				a := e.RunSignedJob(context.Background(), subs[i])
 				if a.Outcome == engine.InFlight {
@@ -197,10 +202,13 @@ func BenchmarkSignedOps(b *testing.B) {
 				}
 			})
 			b.StopTimer()
+			after := processorTime(b)
 			if b.Failed() {
 				return
 			}
 			floor := runFloor(b, store, submitters, n, subs)
+			b.ReportMetric(float64((after-before).Microseconds())/float64(n), "cpu-µs/op")
+			b.ReportMetric(float64((processorTime(b)-after).Microseconds())/float64(n), "floor-cpu-µs/op")
 			b.ReportMetric(float64(n)/took.Seconds(), "ops/s")
 			b.ReportMetric(float64(n)/floor.Seconds(), "floor-ops/s")
 			b.ReportMetric(floor.Seconds()/took.Seconds(), "of-floor")
@@ -209,6 +217,28 @@ func BenchmarkSignedOps(b *testing.B) {
 			}
 		})
 	}
+}
+
+// processorTime is what the process has used of it so far.
+func processorTime(b *testing.B) time.Duration {
+	b.Helper()
+	var used syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
+}
+
+// asServed has garbage collected as writ serve has it, until the benchmark ends.
+func asServed(b *testing.B) {
+	b.Helper()
+	percent, limit := debug.SetGCPercent(100), debug.SetMemoryLimit(-1)
+	debug.SetGCPercent(percent)
+	b.Cleanup(func() {
+		debug.SetGCPercent(percent)
+		debug.SetMemoryLimit(limit)
+	})
+	keepMemorySmall(b.Context())
 }
 
 // runFloor does what no implementation can do without.
