@@ -157,8 +157,8 @@ type (
 		Stopping bool
 		Blocked  string
 	}
-	// HostObserved has NoExecutor set if the class can't be carried out here,
-	// and Err if the host could not be asked or no request can be made for what was seen.
+	// HostObserved has NoExecutor set if the class can't be carried out here, or
+	// not on the target, for the reason in Err; and Err alone if the host could not be asked or no request can be made for what was seen.
 	HostObserved struct {
 		Seen       op.Observed
 		Request    op.Request

@@ -20,6 +20,9 @@ type Attempt struct {
 	// ExpiresAt is when the signed document ends; what is left at the host as
 	// a witness of the attempt stays at least until then.
 	ExpiresAt time.Time
+	// Planned: a plan is expected, so that Observe also says what the op would
+	// take away (op.Observed.Plan).
+	Planned bool
 }
 
 // keylessLife is for how long after its claim the host keeps its witness of an
@@ -84,5 +87,6 @@ func (j *Job) attempt() Attempt {
 	}
 	return Attempt{
 		Nonce: j.op.Nonce, Number: j.op.Attempt, Intent: j.sub.Intent, Earlier: earlier, ExpiresAt: doc.ExpiresAt,
+		Planned: doc.Expect.Plan != "",
 	}
 }

@@ -25,8 +25,9 @@ type Host interface {
 type Executor interface {
 	// Observe reads the attempt's target afresh, a guest's identity from one
 	// single read of its configuration, whatever else the intent is about, and
-	// the state of the node and cluster that would carry out a request. A
-	// target that does not exist is no error. Whatever can't be read is an
+	// the state of the node and cluster that would carry out a request; if a
+	// plan is expected, the digest of that as well. A target that does not
+	// exist is no error. Whatever can't be read is an
 	// error, never a zero value.
 	Observe(ctx context.Context, a Attempt) (op.Observed, error)
 
@@ -101,8 +102,9 @@ type Task struct {
 	Log []string
 }
 
-// ErrNoExecutor is what Observe gives, wrapped, for a target of its class that
-// this host can't act on as it is configured: as if there were no executor.
+// ErrNoExecutor is what Observe or Request gives, wrapped with what is missing, for
+// a target of its class that this host can't act on as it is configured: as if
+// there were no executor.
 var ErrNoExecutor = errors.New("no executor")
 
 // A DefiniteError proves that the host started nothing for a request and

@@ -57,6 +57,10 @@ func endOfGuest(in op.Intent, seen op.Observed) []string {
 		// A container is destroyed up to the volume that others stand on.
 		why = append(why, fmt.Sprintf("clones: other guests have disks that stand on its own (%s); delete those guests, or move their disks, first", list(seen.Clones)))
 	}
+	purge := in.Params.Purge != nil && *in.Params.Purge
+	if in.Class == op.GuestDestroy && !purge && len(seen.Replication) > 0 {
+		why = append(why, fmt.Sprintf("replication: the guest is replicated (%s); remove that first, or sign with purge", list(seen.Replication)))
+	}
 	return why
 }
 

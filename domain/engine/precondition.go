@@ -25,6 +25,9 @@ func Unmet(in op.Intent, x signedop.Expect, seen op.Observed) []string {
 		why = append(why, identityMismatch(in, x, seen)...)
 	}
 	why = append(why, subjectMismatch(in, x, seen)...)
+	if x.Plan != "" && x.Plan != seen.Plan {
+		why = append(why, fmt.Sprintf("expect.plan: signed for plan %s, what would be taken away now is plan %s; plan again (writ plan), and sign what it shows", x.Plan, seen.Plan))
+	}
 	if !seen.NodeOnline {
 		why = append(why, fmt.Sprintf("node: %s is not online", seen.Node))
 	}
@@ -34,6 +37,30 @@ func Unmet(in op.Intent, x signedop.Expect, seen op.Observed) []string {
 		why = append(why, "quorum: the cluster is not quorate; nothing is launched until it is")
 	}
 	return append(why, obstacles(in, seen)...)
+}
+
+// Obstacles is Unmet without what signers expect: what would keep an order from
+// running that expects the target exactly as it was seen.
+func Obstacles(in op.Intent, seen op.Observed) []string {
+	return Unmet(in, asSeen(in, seen), seen)
+}
+
+// asSeen expects what was seen, and that there is what the class is about.
+func asSeen(in op.Intent, seen op.Observed) signedop.Expect {
+	x := signedop.Expect{VMGenID: seen.VMGenID, Volumes: seen.Volumes}
+	if in.Class == op.SnapshotRollback || in.Class == op.SnapshotDelete {
+		x.Snapshot = &signedop.SnapshotExpect{}
+		if seen.Snapshot != nil {
+			x.Snapshot.Time = seen.Snapshot.Time
+		}
+	}
+	if in.Class == op.RestoreOverwrite {
+		x.Archive = &signedop.VolumeExpect{}
+		if a := seen.Archive; a != nil {
+			x.Archive = &signedop.VolumeExpect{Size: a.Size, CTime: &a.CTime}
+		}
+	}
+	return x
 }
 
 // absent tells that there is nothing to act on; empty if there is.

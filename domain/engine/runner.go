@@ -74,7 +74,7 @@ func stopped(j *Job) Answer {
 	a.Detail += "; the service stopped while it was under way"
 	if !j.Claimed() {
 		a.Outcome = Unavailable
-		a.Detail = "the service stopped before the claim was certain; deliver the same writ again"
+		a.Detail = "the service stopped before the claim was certain; " + j.sub.anew()
 	}
 	return a
 }
@@ -245,17 +245,15 @@ func (e *Engine) observe(ctx context.Context, c Observe) HostObserved {
 		return HostObserved{NoExecutor: true}
 	}
 	seen, err := x.Observe(ctx, c.Attempt)
-	switch {
-	case errors.Is(err, ErrNoExecutor):
+	var req op.Request
+	var credential string
+	if err == nil && seen.Found {
+		req, credential, err = x.Request(c.Attempt, seen)
+	}
+	if errors.Is(err, ErrNoExecutor) {
 		e.cfg.Log.Warn("no executor for the target of an op that was claimed", "class", string(c.Attempt.Intent.Class), "err", err)
-		return HostObserved{NoExecutor: true}
-	case err != nil:
-		return HostObserved{Err: err}
+		return HostObserved{NoExecutor: true, Err: err}
 	}
-	if !seen.Found {
-		return HostObserved{Seen: seen}
-	}
-	req, credential, err := x.Request(c.Attempt, seen)
 	return HostObserved{Seen: seen, Request: req, Credential: credential, Err: err}
 }
 

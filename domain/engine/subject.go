@@ -80,4 +80,7 @@ func (c *comparison) disk(x signedop.DiskExpect, seen op.DiskSeen) {
 	if x.WWN != "" {
 		c.differs("disk.wwn", x.WWN, seen.WWN)
 	}
+	if x.Model != "" {
+		c.differs("disk.model", x.Model, seen.Model)
+	}
 }

@@ -27,6 +27,9 @@ type Observed struct {
 	Uptime int64 `json:"uptime,omitzero"`
 	// Clones are volumes of other guests that stand on the guest's own.
 	Clones []string `json:"clones,omitempty"`
+	// Replication are the guest's replication jobs, of a destroy without purge,
+	// which the host refuses while there is one.
+	Replication []string `json:"replication,omitempty"`
 
 	// What else an op of some classes is about; nil if that was not found.
 	Snapshot *SnapshotSeen `json:"snapshot,omitempty"`
@@ -34,6 +37,10 @@ type Observed struct {
 	Volume   *VolumeSeen   `json:"volume,omitempty"`
 	Pool     *PoolSeen     `json:"pool,omitempty"`
 	Disk     *DiskSeen     `json:"disk,omitempty"`
+
+	// Plan is the digest of what the op would take away, lower-case hex; empty if
+	// the document expects no plan, as then it is not read.
+	Plan string `json:"plan,omitempty"`
 
 	NodeOnline bool `json:"node_online"`
 	Quorate    bool `json:"quorate"`
@@ -83,7 +90,12 @@ type DiskSeen struct {
 	Path   string `json:"path"`
 	Serial string `json:"serial,omitempty"`
 	WWN    string `json:"wwn,omitempty"`
+	Model  string `json:"model,omitempty"`
 	Size   int64  `json:"size"` // bytes
-	// Used is what the host says it is used for, empty if for nothing.
+	// Used is what it, or a partition of it, is in use for, empty if for nothing:
+	// then it must not be wiped.
 	Used string `json:"used,omitempty"`
+	// Holds is what was found on it and on its partitions, whether or not
+	// anything uses it, such as "/dev/sdb1 ext4"; sorted.
+	Holds []string `json:"holds,omitempty"`
 }

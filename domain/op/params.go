@@ -59,9 +59,9 @@ func (p Params) Differs(o Params) string {
 
 // Clone shares nothing that could be changed through it.
 func (p Params) Clone() Params {
-	p.Purge, p.Force, p.Unique = clonePointed(p.Purge), clonePointed(p.Force), clonePointed(p.Unique)
-	p.Timeout = clonePointed(p.Timeout)
-	p.CleanupDisks, p.CleanupConfig = clonePointed(p.CleanupDisks), clonePointed(p.CleanupConfig)
+	p.Purge, p.Force, p.Unique = CloneOf(p.Purge), CloneOf(p.Force), CloneOf(p.Unique)
+	p.Timeout = CloneOf(p.Timeout)
+	p.CleanupDisks, p.CleanupConfig = CloneOf(p.CleanupDisks), CloneOf(p.CleanupConfig)
 	return p
 }
 

@@ -78,7 +78,7 @@ func (t Target) Equal(o Target) bool {
 
 // Clone shares nothing that could be changed through it.
 func (t Target) Clone() Target {
-	t.Guest, t.Pool = clonePointed(t.Guest), clonePointed(t.Pool)
+	t.Guest, t.Pool = CloneOf(t.Guest), CloneOf(t.Pool)
 	return t
 }
 
@@ -89,12 +89,13 @@ func equalPointed[T comparable](a, b *T) bool {
 	return *a == *b
 }
 
-func clonePointed[T any](p *T) *T {
+// CloneOf gives a pointer to a copy of what p points to, nil for nil. The copy is
+// shallow.
+func CloneOf[T any](p *T) *T {
 	if p == nil {
 		return nil
 	}
-	v := *p
-	return &v
+	return new(*p)
 }
 
 // Key names what ops on this target must not share at one time. The node is

@@ -119,11 +119,3 @@ func (d Document) clone() Document {
 	d.Target, d.Params, d.Expect = d.Target.Clone(), d.Params.Clone(), d.Expect.clone()
 	return d
 }
-
-func cloneOf[T any](p *T) *T {
-	if p == nil {
-		return nil
-	}
-	v := *p
-	return &v
-}

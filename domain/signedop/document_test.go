@@ -109,6 +109,11 @@ func TestCheck(t *testing.T) {
 		{"a vmgenid that is no UUID", qemu(func(d *signedop.Document) { d.Expect.VMGenID = "1" }), "expect.vmgenid", "not a UUID"},
 		{"a digest of another length", qemu(func(d *signedop.Document) { d.Expect.Digest = "0a" }), "expect.digest", "40 lower-case"},
 		{"a writ id in upper case", qemu(func(d *signedop.Document) { d.Expect.WritID = strings.Repeat("0A", 16) }), "expect.writ_id", "32 lower-case"},
+		{"a plan", qemu(func(d *signedop.Document) { d.Expect.Plan = strings.Repeat("0a", 32) }), "", ""},
+		{"a plan of a container", lxc(func(d *signedop.Document) { d.Expect.Plan = strings.Repeat("0a", 32) }), "", ""},
+		{"a plan of a pool", qemu(pool, func(d *signedop.Document) { d.Expect.Plan = strings.Repeat("0a", 32) }), "", ""},
+		{"a plan of another length", qemu(func(d *signedop.Document) { d.Expect.Plan = strings.Repeat("0a", 20) }), "expect.plan", "64 lower-case"},
+		{"a plan in upper case", qemu(func(d *signedop.Document) { d.Expect.Plan = strings.Repeat("0A", 32) }), "expect.plan", "64 lower-case"},
 		{"an unknown status", qemu(func(d *signedop.Document) { d.Expect.Status = "paused" }), "expect.status", "neither running nor stopped"},
 		{"a creation time of zero", qemu(func(d *signedop.Document) { d.Expect.CTime = ctime(0) }), "expect.ctime", "UNIX seconds"},
 		{"a creation time beyond JSON", qemu(func(d *signedop.Document) { d.Expect.CTime = ctime(1 << 53) }), "expect.ctime", "UNIX seconds"},
@@ -142,6 +147,8 @@ func TestCheck(t *testing.T) {
 		{"any disk at that path", qemu(disk, func(d *signedop.Document) { d.Expect.Disk = nil }), "expect.disk", "must expect"},
 		{"a disk without a number", qemu(disk, func(d *signedop.Document) { d.Expect.Disk.Serial = "" }), "expect.disk", "neither serial nor wwn"},
 		{"a disk by a number with a control", qemu(disk, func(d *signedop.Document) { d.Expect.Disk.Serial = "a\x1bb" }), "expect.disk.serial", "U+001B"},
+		{"a disk and its model", qemu(disk, func(d *signedop.Document) { d.Expect.Disk.WWN, d.Expect.Disk.Model = "0x5002538e", "Samsung 870" }), "", ""},
+		{"a disk of a model with a control", qemu(disk, func(d *signedop.Document) { d.Expect.Disk.Model = "a\nb" }), "expect.disk.model", "U+000A"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			err := c.doc.Check()

@@ -28,6 +28,10 @@ type Expect struct {
 	Volume   *VolumeExpect   `json:"volume,omitzero"`  // the volume or backup that is deleted
 	Pool     *PoolExpect     `json:"pool,omitzero"`
 	Disk     *DiskExpect     `json:"disk,omitzero"`
+
+	// Plan is the digest of the plan that the signers saw, SHA-256 in lower-case
+	// hex (op.Plan): nothing more, less or else is to be taken away.
+	Plan string `json:"plan,omitzero"`
 }
 
 // SnapshotExpect tells a snapshot from another one of its name.
@@ -53,12 +57,14 @@ type PoolExpect struct {
 type DiskExpect struct {
 	Serial string `json:"serial,omitzero"`
 	WWN    string `json:"wwn,omitzero"`
+	Model  string `json:"model,omitzero"`
 	Size   int64  `json:"size"` // bytes
 }
 
 // Lengths in hex digits.
 const (
 	sha1Digits   = 40
+	sha256Digits = 64
 	writIDDigits = 32
 )
 
@@ -94,6 +100,7 @@ func (e Expect) check(in op.Intent) error {
 // ofGuest is what is expected of a guest.
 func (e Expect) ofGuest() Expect {
 	e.Snapshot, e.Archive, e.Volume, e.Pool, e.Disk = nil, nil, nil, nil, nil
+	e.Plan = ""
 	return e
 }
 
@@ -103,11 +110,11 @@ func (e Expect) isZero() bool {
 }
 
 func (e Expect) clone() Expect {
-	e.CTime = cloneOf(e.CTime)
+	e.CTime = op.CloneOf(e.CTime)
 	e.MACs, e.Volumes = slices.Clone(e.MACs), slices.Clone(e.Volumes)
-	e.Snapshot, e.Disk = cloneOf(e.Snapshot), cloneOf(e.Disk)
+	e.Snapshot, e.Disk = op.CloneOf(e.Snapshot), op.CloneOf(e.Disk)
 	e.Archive, e.Volume = e.Archive.clone(), e.Volume.clone()
-	if e.Pool = cloneOf(e.Pool); e.Pool != nil {
+	if e.Pool = op.CloneOf(e.Pool); e.Pool != nil {
 		e.Pool.Members = slices.Clone(e.Pool.Members)
 	}
 	return e
@@ -167,6 +174,7 @@ func (e Expect) checkForm() error {
 		{"expect.digest", e.Digest, func(s string) error { return checkHex(s, sha1Digits) }},
 		{"expect.writ_id", e.WritID, func(s string) error { return checkHex(s, writIDDigits) }},
 		{"expect.status", e.Status, checkStatus},
+		{"expect.plan", e.Plan, func(s string) error { return checkHex(s, sha256Digits) }},
 	} {
 		if x.value == "" {
 			continue

@@ -62,9 +62,9 @@ func (v *VolumeExpect) check(field string) error {
 }
 
 func (v *VolumeExpect) clone() *VolumeExpect {
-	v = cloneOf(v)
+	v = op.CloneOf(v)
 	if v != nil {
-		v.CTime = cloneOf(v.CTime)
+		v.CTime = op.CloneOf(v.CTime)
 	}
 	return v
 }
@@ -89,7 +89,7 @@ func (d *DiskExpect) check() error {
 	if d.Serial == "" && d.WWN == "" {
 		return malformed("expect.disk", "neither serial nor wwn: a device path is given to another disk at the next boot, so one of them is required")
 	}
-	for _, x := range []struct{ field, value string }{{"expect.disk.serial", d.Serial}, {"expect.disk.wwn", d.WWN}} {
+	for _, x := range []struct{ field, value string }{{"expect.disk.serial", d.Serial}, {"expect.disk.wwn", d.WWN}, {"expect.disk.model", d.Model}} {
 		if x.value == "" {
 			continue
 		}

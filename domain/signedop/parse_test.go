@@ -18,6 +18,7 @@ func TestParseShowsWhatWasSealed(t *testing.T) {
 	for name, doc := range map[string]signedop.Document{
 		"a virtual machine":      order(),
 		"a container":            containerOrder(),
+		"an expected plan":       withDoc(order(), func(d *signedop.Document) { d.Expect.Plan = strings.Repeat("0a", 32) }),
 		"a guest without disks":  withDoc(order(), func(d *signedop.Document) { d.Expect.Volumes = []string{} }),
 		"letters beyond ASCII":   withDoc(order(), func(d *signedop.Document) { d.Reason = "retire web-3 für Jürgen – 東京 😀" }),
 		"a reason with <&> in":   withDoc(order(), func(d *signedop.Document) { d.Reason = `"a" < \b & c > /d` }),

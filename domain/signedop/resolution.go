@@ -132,6 +132,9 @@ func (r Resolution) Encode() ([]byte, error) {
 	return canonicalize(data)
 }
 
+// again is Encode: resolutions are few.
+func (r Resolution) again() ([]byte, error) { return r.Encode() }
+
 // parseResolution reads a resolution from the exact bytes that were signed.
 func parseResolution(payload []byte) (Resolution, error) {
 	return parsePayload[Resolution]("resolution", payload, resolutionMembers())
