@@ -162,7 +162,7 @@ func (j *Job) payload() (op.Digest, error) {
 }
 
 func (j *Job) unavailable(format string, err error) Command {
-	a := Answer{Outcome: Unavailable, State: j.op.State, Detail: fmt.Sprintf(format, err) + "; nothing was done, deliver the same writ again"}
+	a := Answer{Outcome: Unavailable, State: j.op.State, Detail: fmt.Sprintf(format, err) + "; nothing was done, " + j.sub.anew()}
 	if j.unverified != nil {
 		a.Nonce = j.unverified.Nonce()
 	}
@@ -179,7 +179,7 @@ func (j *Job) onReserved(now time.Time, in Reserved) Command {
 	if !in.OK {
 		return j.finish(Answer{
 			Outcome: QueueFull, Nonce: j.op.Nonce, State: j.op.State,
-			Detail: "the queue is full; nothing was done, deliver the same writ again later",
+			Detail: "the queue is full; nothing was done, " + j.sub.anew() + " later",
 		})
 	}
 	j.who.Epoch = in.Epoch

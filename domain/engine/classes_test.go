@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"writ/domain/engine"
 	"writ/domain/gate"
@@ -23,7 +24,14 @@ func (h *stillHost) Facts(context.Context, op.Target) (op.Facts, error) {
 	return op.Facts{Found: true, Node: h.seen.Node, Storages: []string{"tank"}}, nil
 }
 
-func (h *stillHost) Observe(context.Context, engine.Attempt) (op.Observed, error) { return h.seen, nil }
+// Observe tells of a plan only whoever expects one.
+func (h *stillHost) Observe(_ context.Context, a engine.Attempt) (op.Observed, error) {
+	seen := h.seen
+	if !a.Planned {
+		seen.Plan = ""
+	}
+	return seen, nil
+}
 
 func (h *stillHost) Request(engine.Attempt, op.Observed) (op.Request, string, error) {
 	return op.Request{Method: "POST", Path: "/the/request"}, "writ@pve!launch", nil
@@ -171,6 +179,7 @@ func TestEachClassLooksAgain(t *testing.T) {
 		{"node away", op.StorageWipe, func(u *undertaking) { u.seen.NodeOnline = false }, "node: "},
 		{"another node", op.StorageWipe, func(u *undertaking) { u.seen.Node = "pve2" }, "signed for node pve1"},
 
+		{"a guest that is replicated", op.GuestDestroy, func(u *undertaking) { u.doc.Params.Purge = nil; u.seen.Replication = []string{"105-0 to pve2"} }, "replication: the guest is replicated (105-0 to pve2)"},
 		{"a template with clones", op.GuestDestroy, func(u *undertaking) { u.seen.Clones = []string{"local-zfs:vm-200-disk-0"} }, "clones: "},
 		{"a protected guest is restored over", op.RestoreOverwrite, func(u *undertaking) { u.seen.Protection = true }, "protection: "},
 		{"a running guest is restored over", op.RestoreOverwrite, func(u *undertaking) { u.seen.Status = "running" }, "status: the guest is running; stop it first"},
@@ -207,6 +216,7 @@ func TestEachClassLooksAgain(t *testing.T) {
 		{"a pool with guests", op.StorageWipe, func(u *undertaking) { u.seen.Pool.Users = []string{"qemu/105 scsi0"} }, "in use by qemu/105 scsi0"},
 		{"a pool with storages that were not signed away", op.StorageWipe, func(u *undertaking) { u.doc.Params.CleanupConfig = nil }, "storages are defined on it (tank)"},
 		{"another disk at the path", op.StorageWipe, func(u *undertaking) { wipeOf(u); u.seen.Disk.Serial = "other" }, "expect.disk.serial"},
+		{"a disk of another model", op.StorageWipe, func(u *undertaking) { wipeOf(u); u.doc.Expect.Disk.Model = "870"; u.seen.Disk.Model = "860" }, "expect.disk.model"},
 		{"another world wide name", op.StorageWipe, func(u *undertaking) { wipeOf(u); u.doc.Expect.Disk.WWN = "0x1" }, "expect.disk.wwn"},
 		{"a disk of another size", op.StorageWipe, func(u *undertaking) { wipeOf(u); u.seen.Disk.Size++ }, "expect.disk.size"},
 		{"a disk in use", op.StorageWipe, func(u *undertaking) { wipeOf(u); u.seen.Disk.Used = "LVM" }, "in use (LVM)"},
@@ -265,5 +275,41 @@ func TestABenignOpIsKeyless(t *testing.T) {
 				t.Error("an attempt without an end, want one by which the host can forget it")
 			}
 		}
+	})
+}
+
+// A slowHost takes longer for a look than a look may be old.
+type slowHost struct{ *stillHost }
+
+func (h slowHost) Observe(ctx context.Context, a engine.Attempt) (op.Observed, error) {
+	pass(30 * time.Second)
+	return h.stillHost.Observe(ctx, a)
+}
+
+// Who signed nothing has no writ to deliver again: each delivery is another op.
+func TestNobodyIsToldToDeliverWhatWasNotSigned(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		u := undertakingOf(op.GuestStart)
+		h := slowHost{&stillHost{fakeHost: newFakeHost(), seen: u.seen}}
+		w := newWorld(t, func(c *engine.Config) {
+			c.Host, c.Executors = h, map[op.Class]engine.Executor{op.GuestStart: h}
+		})
+		p := policy()
+		p.Benign = []gate.BenignRule{{Callers: []string{"ci"}, Classes: []op.Class{op.GuestStart}, On: gate.On{VMIDs: []string{"105"}}}}
+		if _, err := w.book.Enforce(context.Background(), p, op.Digest{}); err != nil {
+			t.Fatalf("enforce: %v", err)
+		}
+		order := engine.Submission{Intent: u.doc.Intent(), SubmittedBy: "ci"}
+		says := func(want engine.Outcome, next string) {
+			t.Helper()
+			a := w.runToEnd(order)
+			w.wantOutcome(a, want)
+			if strings.Contains(a.Detail, "writ") || !strings.Contains(a.Detail, next) {
+				t.Errorf("got %q, want it to say %q and nothing of a writ", a.Detail, next)
+			}
+		}
+		says(engine.Failed, "Order it anew")
+		w.stop()
+		says(engine.Unavailable, "ordered anew")
 	})
 }

@@ -181,7 +181,7 @@ func (e *Engine) RunSignedJob(ctx context.Context, sub Submission) Answer {
 	}
 	l.job.resumable = e.cfg.Pending != nil
 	if !e.begin() {
-		return Answer{Outcome: Unavailable, Detail: "the service is stopping; nothing was done, deliver the same writ again"}
+		return Answer{Outcome: Unavailable, Detail: "the service is stopping; nothing was done, " + sub.anew()}
 	}
 	e.crew.run(func() {
 		defer e.jobs.Done()
@@ -200,7 +200,7 @@ func (e *Engine) RunSignedJob(ctx context.Context, sub Submission) Answer {
 			return l.answer
 		}
 	case <-ctx.Done():
-		return Answer{Outcome: Unavailable, Detail: "the caller left before the claim was certain; deliver the same writ again"}
+		return Answer{Outcome: Unavailable, Detail: "the caller left before the claim was certain; " + sub.anew()}
 	}
 }
 

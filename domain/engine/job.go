@@ -267,6 +267,14 @@ func (j *Job) pause(first, most time.Duration, again Command) Command {
 	return Pause{For: d}
 }
 
+// again says how an attempt that ended without an effect is made good.
+func (j *Job) again() string {
+	if j.op.Started != nil && j.op.Started.Keyless {
+		return "Order it anew if it is still wanted"
+	}
+	return "Deliver the writ again"
+}
+
 func (j *Job) finish(a Answer) Command {
 	j.phase = phaseOver
 	return Finish{Answer: a}

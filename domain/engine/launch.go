@@ -26,7 +26,7 @@ func (j *Job) onTurn(now time.Time, in TurnCame) Command {
 
 // interrupted ends an attempt that the end of the service came before.
 func (j *Job) interrupted(now time.Time) Command {
-	return j.fail(now, op.KindInterrupted, op.EffectNone, "the service is stopping; nothing was sent. Deliver the writ again", nil)
+	return j.fail(now, op.KindInterrupted, op.EffectNone, "the service is stopping; nothing was sent. " + j.again(), nil)
 }
 
 // onLookPolicy takes the newest policy. Permit, once the facts are read, takes
@@ -73,6 +73,8 @@ func (j *Job) lookAgain(now time.Time, kind op.FailureKind, what string, err err
 func (j *Job) onObserved(now time.Time, in HostObserved) Command {
 	intent := j.sub.Intent
 	switch {
+	case in.NoExecutor && in.Err != nil:
+		return j.fail(now, op.KindNoExecutor, op.EffectNone, in.Err.Error()+"; nothing was sent", nil)
 	case in.NoExecutor:
 		return j.fail(now, op.KindNoExecutor, op.EffectNone,
 			fmt.Sprintf("this service has no executor for class %s; nothing was sent", intent.Class), nil)
@@ -115,8 +117,8 @@ func (j *Job) launch(now time.Time) Command {
 	// one that can send this request, and it has not: effect none is certain.
 	if age := j.lookAge(now); age > j.pace.StaleLook || age < 0 {
 		return j.fail(now, op.KindPrecondition, op.EffectNone, fmt.Sprintf(
-			"the last look at the target was %s old when the announcement was on record, %s are allowed; nothing was sent. Deliver the writ again",
-			age.Round(time.Millisecond), j.pace.StaleLook), nil)
+			"the last look at the target was %s old when the announcement was on record, %s are allowed; nothing was sent. %s",
+			age.Round(time.Millisecond), j.pace.StaleLook, j.again()), nil)
 	}
 	if exp := j.document().ExpiresAt; !j.op.Started.Keyless && !now.Before(exp) {
 		return j.refuseLate(now, gate.Refuse(gate.Expired,
@@ -140,7 +142,7 @@ func (j *Job) lookAge(now time.Time) time.Duration {
 func (j *Job) onLaunch(now time.Time, in LaunchDone) Command {
 	switch {
 	case in.Withheld != "":
-		return j.fail(now, op.KindInterrupted, op.EffectNone, in.Withheld+"; nothing was sent. Deliver the writ again", nil)
+		return j.fail(now, op.KindInterrupted, op.EffectNone, in.Withheld+"; nothing was sent. "+j.again(), nil)
 	case in.Err == nil:
 		// The host has taken it. If this append is never made, recovery finds
 		// the task by what was announced.

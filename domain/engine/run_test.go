@@ -228,6 +228,12 @@ func TestDedupe(t *testing.T) {
 		sub.Intent.Target.Guest = &op.Guest{Type: op.QEMU, VMID: 106}
 		return sub
 	}
+	anotherClass := func(t *testing.T) engine.Submission {
+		t.Helper()
+		sub := signed(t, order(web3()))
+		sub.Intent.Class = op.SnapshotRollback
+		return sub
+	}
 	tests := map[string]struct {
 		later time.Duration
 		sub   func(*testing.T) engine.Submission // nil: the very same
@@ -238,6 +244,7 @@ func TestDedupe(t *testing.T) {
 		"applied, and expired since":          {48 * time.Hour, nil, engine.AlreadyApplied, ""},
 		"another document under the nonce":    {0, anotherDocument, engine.RefusedByGate, gate.NonceReused},
 		"another intent under the same writ":  {0, anotherIntent, engine.RefusedByGate, gate.IntentMismatch},
+		"another class under the same writ":   {0, anotherClass, engine.RefusedByGate, gate.IntentMismatch},
 		"another intent, long after it ended": {48 * time.Hour, anotherIntent, engine.RefusedByGate, gate.IntentMismatch},
 	}
 	for name, tt := range tests {

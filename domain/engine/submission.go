@@ -26,6 +26,16 @@ func (s Submission) clone() Submission {
 	return s
 }
 
+// anew says how a caller goes on from an answer that decides nothing. A signed
+// one takes effect once however often it is delivered; of one that nobody signed
+// each delivery is an op of its own.
+func (s Submission) anew() string {
+	if s.Envelope == nil {
+		return "see whether the op is among those on record before it is ordered anew"
+	}
+	return "deliver the same writ again"
+}
+
 // Outcome says what became of a submission, or how an op stands.
 type Outcome uint8
 
