@@ -10,6 +10,7 @@ import (
 func (s *Sim) changeRoutes(mux *http.ServeMux) {
 	mux.HandleFunc("POST /sim/guests/{vmid}", s.adminChangeGuest)
 	s.snapshotRoutes(mux)
+	mux.HandleFunc("POST /sim/users", s.adminPassword)
 	mux.HandleFunc("POST /sim/tokens", s.adminToken)
 	mux.HandleFunc("POST /sim/tasks/{upid}/kill", s.adminKillTask)
 	mux.HandleFunc("DELETE /sim/tasks/{upid}", s.adminForgetTask)
@@ -47,6 +48,23 @@ func (s *Sim) adminChangeGuest(w http.ResponseWriter, r *http.Request) {
 	}
 	if in.HA != nil {
 		s.SetHA(vmid, *in.HA)
+	}
+	w.WriteHeader(http.StatusNoContent)
+}
+
+// adminPassword takes {"id":…,"password":…}: it sets the password of a user that there
+// is.
+func (s *Sim) adminPassword(w http.ResponseWriter, r *http.Request) {
+	var in struct {
+		ID       string `json:"id"`
+		Password string `json:"password"`
+	}
+	if !readAdmin(w, r, &in) {
+		return
+	}
+	if !s.SetPassword(in.ID, in.Password) {
+		refuseAdmin(w, http.StatusNotFound, "no user "+strconv.Quote(in.ID))
+		return
 	}
 	w.WriteHeader(http.StatusNoContent)
 }

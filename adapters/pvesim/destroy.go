@@ -219,6 +219,7 @@ func (d *destroy) dropAccess(t *task, resume func(string)) {
 func (d *destroy) purgeRefs(t *task) string {
 	t.print("purging " + d.kind.word() + " " + itoa(d.vmid) + " from related configurations..")
 	d.s.dropReplication(d.vmid)
+	d.s.dropFromBackupJobs(d.vmid)
 	if _, managed := d.s.ha[d.vmid]; managed {
 		d.s.dropHA(d.vmid)
 		t.print("NOTE: removed " + d.kind.word() + " " + itoa(d.vmid) + " from HA resource configuration.")

@@ -55,6 +55,8 @@ type Effect struct {
 	// Auth, and a control method neither.
 	UPID string `json:"upid,omitempty"`
 	Auth string `json:"auth,omitempty"`
+	// Tag is that of the request whose task did it.
+	Tag string `json:"tag,omitempty"`
 }
 
 // Effects returns all effects so far, oldest first. Nothing is ever taken out.
@@ -64,29 +66,36 @@ func (s *Sim) Effects() []Effect {
 	return append([]Effect(nil), s.effects...)
 }
 
-// effect puts one on record. A nil task is another administrator's hand.
-func (s *Sim) effect(t *task, kind EffectKind, g *guest, volid string) {
-	if t == nil {
-		s.effectBy("", "", kind, g, volid)
-		return
-	}
-	s.effectBy(t.upid, t.user, kind, g, volid)
+// EffectsAfter returns those that came after the one with a sequence number, 0
+// for all.
+func (s *Sim) EffectsAfter(seq int) []Effect {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return append([]Effect(nil), s.effects[min(seq, len(s.effects)):]...)
 }
 
-func (s *Sim) effectBy(upid, auth string, kind EffectKind, g *guest, volid string) {
+// effect puts one on record. A nil task is another administrator's hand.
+func (s *Sim) effect(t *task, kind EffectKind, g *guest, volid string) {
 	uuid, name := g.identity()
-	e := Effect{
-		Seq: len(s.effects) + 1, At: s.now(), Kind: kind, Node: g.node.name, VMID: g.vmid,
-		Instance: g.instance, UUID: uuid, Name: name, Volume: volid, UPID: upid, Auth: auth,
-	}
-	s.effects = append(s.effects, e)
+	s.effectOf(t, Effect{Kind: kind, Node: g.node.name, VMID: g.vmid, Instance: g.instance, UUID: uuid, Name: name, Volume: volid})
+}
+
+// effectBy puts on record what a synchronous call did.
+func (s *Sim) effectBy(auth string, kind EffectKind, g *guest, volid string) {
+	uuid, name := g.identity()
+	s.effectOf(nil, Effect{
+		Kind: kind, Node: g.node.name, VMID: g.vmid, Instance: g.instance, UUID: uuid, Name: name, Volume: volid, Auth: auth,
+	})
 }
 
 // effectOf puts on record what happened to something other than a guest.
 func (s *Sim) effectOf(t *task, e Effect) {
 	e.Seq, e.At = len(s.effects)+1, s.now()
 	if t != nil {
-		e.Node, e.UPID, e.Auth = t.node.name, t.upid, t.user
+		if e.Node == "" {
+			e.Node = t.node.name
+		}
+		e.UPID, e.Auth, e.Tag = t.upid, t.user, t.tag
 	}
 	s.effects = append(s.effects, e)
 }

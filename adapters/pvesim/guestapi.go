@@ -257,7 +257,7 @@ func (c *call) deleteKey(g *guest, key string) string {
 		}
 		if st, vol := c.s.volume(g.node, volid); vol != nil {
 			st.drop(vol)
-			c.s.effectBy("", c.auth, VolumeFreed, g, volid)
+			c.s.effectBy(c.auth, VolumeFreed, g, volid)
 		}
 	default:
 		g.conf.addUnused(volid)

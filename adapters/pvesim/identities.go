@@ -19,11 +19,33 @@ func (s *Sim) AddUser(userid, password string, groups ...string) {
 	})
 }
 
+// SetPassword changes the password of a user; an empty one refuses every login. It
+// reports whether there is such a user: root@pam, who has none at first, always is.
+func (s *Sim) SetPassword(userid, password string) (found bool) {
+	s.do(func() {
+		u := s.access.users[userid]
+		if found = u != nil; found {
+			u.password = password
+		}
+	})
+	return found
+}
+
 // DisableUser turns a user and all its tokens off or on again.
 func (s *Sim) DisableUser(userid string, disabled bool) {
 	s.do(func() {
 		if u := s.access.users[userid]; u != nil {
 			u.disabled = disabled
+		}
+	})
+}
+
+// ExpireUser sets until when a user and all its tokens are taken, in seconds
+// since 1970; zero is for ever.
+func (s *Sim) ExpireUser(userid string, expire int64) {
+	s.do(func() {
+		if u := s.access.users[userid]; u != nil {
+			u.expire = expire
 		}
 	})
 }

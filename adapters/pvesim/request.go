@@ -20,6 +20,9 @@ type Request struct {
 	Body   []byte
 	// Chunked says that the body came in chunks, which the real server refuses.
 	Chunked bool
+	// Tag is the caller's own mark. The host sees nothing of it; what becomes of
+	// the request carries it.
+	Tag string
 }
 
 // Response is one HTTP reply, or none.
@@ -194,7 +197,7 @@ func (c *call) enter() {
 // hop hands protected methods on to the pvedaemon of the executing node.
 func (c *call) hop() {
 	if !c.m.protected {
-		c.s.intercept(c, PointFork, c.execute)
+		c.admit()
 		return
 	}
 	c.s.daemon(c, c.node, func() {
@@ -202,9 +205,18 @@ func (c *call) hop() {
 			if !c.reauthenticate(false) {
 				return
 			}
-			c.s.intercept(c, PointFork, c.execute)
+			c.admit()
 		})
 	})
+}
+
+// admit is where the last check of credentials has been passed.
+func (c *call) admit() {
+	if tell := c.s.onAdmit; tell != nil {
+		req := c.req
+		c.s.outbox = append(c.s.outbox, func() { tell(req) })
+	}
+	c.s.intercept(c, PointFork, c.execute)
 }
 
 // reauthenticate repeats the check of credentials and permission at the

@@ -16,7 +16,7 @@ func del(path string, m method) method  { m.verb, m.path = "DELETE", path; retur
 // byShape indexes the table by verb and number of path segments.
 func buildTable() map[string][]*method {
 	index := map[string][]*method{}
-	for _, part := range [][]method{clusterMethods(), haMethods(), accessMethods(), nodeMethods(), storageMethods(), diskMethods(), guestMethods(QEMU), guestMethods(LXC)} {
+	for _, part := range [][]method{clusterMethods(), haMethods(), accessMethods(), accessReads(), nodeMethods(), storageMethods(), diskMethods(), guestMethods(QEMU), guestMethods(LXC)} {
 		for _, m := range part {
 			m.segments = strings.Split(m.path, "/")[1:]
 			key := m.verb + itoa(len(m.segments))
@@ -76,6 +76,7 @@ func clusterMethods() []method {
 		get("/cluster/log", method{params: map[string]param{"max": {kind: "integer", min: one}}, handle: showClusterLog}),
 		get("/cluster/tasks", method{handle: clusterTasks}),
 		get("/cluster/replication", method{handle: listReplication}),
+		get("/cluster/backup", method{perm: onRoot("Sys.Audit"), handle: listBackupJobs}),
 		get("/pools", method{params: map[string]param{"poolid": str, "type": {kind: "string", enum: []string{"qemu", "lxc", "storage"}, requires: "poolid"}}, handle: listPools}),
 	}
 }

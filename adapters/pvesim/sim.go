@@ -29,6 +29,9 @@ type Options struct {
 	// Pace is how long the stages of tasks take. All zero: a task is over
 	// before its own request is answered.
 	Pace Pace
+	// OnAdmit is told of each request that has passed the last check of its
+	// credentials, before it is answered. It may call the Sim.
+	OnAdmit func(Request)
 }
 
 // Pace says how long the stages of a task take. Waiting for locks comes on top.
@@ -59,33 +62,35 @@ type Sim struct {
 	pace      Pace
 	cluster   string
 	started   time.Time
+	onAdmit   func(Request)
 
 	// mu guards everything below, and everything reachable from it.
-	mu       sync.Mutex
-	outbox   []func() // replies to deliver once mu is free
-	closed   bool
-	done     chan struct{} // closed by Close
-	timers   map[*timer]struct{}
-	rng      *rand.Rand
-	nodes    map[string]*node
-	order    []*node // as given in Options.Nodes
-	guests   map[int]*guest
-	freeHint int // no free VMID below it
-	lastInst int // number of guests ever made
-	stores   map[string]*storage
-	access   *access
-	userCfg  lock // the cluster-wide lock of user.cfg
-	flocks   map[flockKey]*lock
-	ha       map[int]string            // VMID -> requested state
-	haExtra  map[int]map[string]string // other options of the resource
-	jobs     []*replicationJob
-	stats    map[int]*statSlot
-	ticket   []byte // signing key
-	log      clusterLog
-	effects  []Effect
-	requests []RequestRecord
-	faults   []*Injected
-	faultSeq int
+	mu         sync.Mutex
+	outbox     []func() // replies to deliver once mu is free
+	closed     bool
+	done       chan struct{} // closed by Close
+	timers     map[*timer]struct{}
+	rng        *rand.Rand
+	nodes      map[string]*node
+	order      []*node // as given in Options.Nodes
+	guests     map[int]*guest
+	freeHint   int // no free VMID below it
+	lastInst   int // number of guests ever made
+	stores     map[string]*storage
+	access     *access
+	userCfg    lock // the cluster-wide lock of user.cfg
+	flocks     map[flockKey]*lock
+	ha         map[int]string            // VMID -> requested state
+	haExtra    map[int]map[string]string // other options of the resource
+	jobs       []*replicationJob
+	backupJobs []*backupJob
+	stats      map[int]*statSlot
+	ticket     []byte // signing key
+	log        clusterLog
+	effects    []Effect
+	requests   []RequestRecord
+	faults     []*Injected
+	faultSeq   int
 	// heldLocks are those taken through the simulator's own interface.
 	heldLocks map[int]func()
 	lockSeq   int
@@ -106,11 +111,11 @@ func New(o Options) (*Sim, error) {
 	}
 	s := &Sim{
 		now: o.Now, afterFunc: o.AfterFunc, pace: o.Pace, cluster: o.Cluster, started: o.Now(),
-		authDelay: o.AuthDelay,
-		done:      make(chan struct{}),
-		timers:    map[*timer]struct{}{},
-		rng:       rand.New(rand.NewPCG(o.Seed, 0x70766573696d)), //nolint:gosec // reproducible, nothing real is protected
-		nodes:     map[string]*node{}, guests: map[int]*guest{}, freeHint: minVMID,
+		authDelay: o.AuthDelay, onAdmit: o.OnAdmit,
+		done:   make(chan struct{}),
+		timers: map[*timer]struct{}{},
+		rng:    rand.New(rand.NewPCG(o.Seed, 0x70766573696d)), //nolint:gosec // reproducible, nothing real is protected
+		nodes:  map[string]*node{}, guests: map[int]*guest{}, freeHint: minVMID,
 		stores: map[string]*storage{}, access: newAccess(), flocks: map[flockKey]*lock{},
 		ha: map[int]string{}, haExtra: map[int]map[string]string{}, stats: map[int]*statSlot{},
 		heldLocks: map[int]func(){},

@@ -18,6 +18,7 @@ type task struct {
 	typ   string
 	id    string
 	user  string // authentication id, token included
+	tag   string // of the request that started it
 
 	lines    []string
 	warnings int
@@ -65,6 +66,7 @@ type stage struct {
 // worker, cluster log, list of active tasks, reply.
 func (c *call) fork(typ, id string, stages ...stage) {
 	t := c.s.newTask(c.node, typ, id, c.auth, stages)
+	t.tag = c.req.Tag
 	if len(t.upid) > 255 {
 		// The log file is named after the UPID.
 		c.fail("starting worker failed: unable to create file '" + t.logPath() + "' - File name too long")

@@ -100,6 +100,26 @@ func (s *Sim) ForgetTask(upid string) {
 	})
 }
 
+// RunningTask is a worker that has not ended.
+type RunningTask struct {
+	UPID, Node, Type string
+	ID               string // what it is about, a VMID mostly
+	Tag              string // of the request that started it
+}
+
+// Running lists the workers that have not ended, by node and process id.
+func (s *Sim) Running() []RunningTask {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out []RunningTask
+	for _, n := range s.order {
+		for _, t := range n.tasks.running() {
+			out = append(out, RunningTask{UPID: t.upid, Node: n.name, Type: t.typ, ID: t.id, Tag: t.tag})
+		}
+	}
+	return out
+}
+
 // clusterLog is the ring that all nodes write to; newest last.
 type clusterLog struct {
 	entries []logEntry
