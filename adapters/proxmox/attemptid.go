@@ -70,6 +70,12 @@ func attemptOf(name, stem string) (int, bool) {
 
 // credentialFor is the full auth id under which an attempt's request is sent.
 func (h *Host) credentialFor(a engine.Attempt) (string, error) {
+	if c := conductOf(a.Intent.Class); c != nil && c.on(a.Intent.Target).byRoot {
+		if h.root == nil {
+			return "", errNoRoot
+		}
+		return rootUser, nil
+	}
 	if h.service == nil {
 		return h.token, nil
 	}

@@ -34,7 +34,7 @@ func newAttemptRig(t *testing.T, change ...func(*pvesim.Options)) *rig {
 	r.sim.AddUser(serviceUser, "correct horse")
 	r.sim.Grant("/vms", serviceUser, "WritService", true)
 	r.host = r.another(func(*proxmox.Config) {})
-	r.exec = r.host.GuestDestroy()
+	r.exec = r.host.Executors()[op.GuestDestroy]
 	r.oldTask("pve1")
 	r.oldTask("pve2")
 	return r

@@ -265,6 +265,14 @@ var aims = map[op.Class]pvesim.EffectKind{
 	op.GuestStop:   pvesim.GuestStopped, op.GuestShutdown: pvesim.GuestStopped, op.GuestReboot: pvesim.GuestStopped, op.GuestStart: pvesim.GuestStarted,
 }
 
+// aim is what must have happened for the op to be done.
+func (o *order) aim() pvesim.EffectKind {
+	if o.l.Target.Disk != "" {
+		return pvesim.DiskWiped
+	}
+	return aims[o.l.Class]
+}
+
 // wantTrue compares a conclusion with what happened: nothing, where it is none;
 // the aim, where it is done and the task does not itself say so; and in any case
 // one request and no more.
@@ -274,7 +282,7 @@ func (o *order) wantTrue(e ending) {
 	switch {
 	case e.effect == op.EffectNone && len(kinds) > 0 && !undone(kinds):
 		o.r.t.Errorf("the effect was found to be none (%s), yet there were %v", e.reasons(), kinds)
-	case e.effect == op.EffectDone && e.task.ExitStatus != "OK" && !strings.HasPrefix(e.task.ExitStatus, "WARNINGS") && !slices.Contains(kinds, aims[o.l.Class]):
+	case e.effect == op.EffectDone && e.task.ExitStatus != "OK" && !strings.HasPrefix(e.task.ExitStatus, "WARNINGS") && !slices.Contains(kinds, o.aim()):
 		o.r.t.Errorf("the effect was found to be done (%s), yet there were only %v", e.reasons(), kinds)
 	}
 	sent := 0

@@ -18,6 +18,12 @@ import (
 type conduct struct {
 	class op.Class
 
+	// forDisk is how it is done to a disk as a whole, where the class has such
+	// targets; nil if not.
+	forDisk *conduct
+	// byRoot: root@pam alone may, with a ticket. No token of the attempt is made.
+	byRoot bool
+
 	// observe looks at the target and at whatever else the intent is about.
 	observe func(ctx context.Context, h *Host, a engine.Attempt) (op.Observed, error)
 
@@ -104,6 +110,14 @@ func conductOf(class op.Class) *conduct {
 		return nil
 	}
 	return all[i]
+}
+
+// on gives how it is done to a target.
+func (c *conduct) on(t op.Target) *conduct {
+	if t.Disk != "" && c.forDisk != nil {
+		return c.forDisk
+	}
+	return c
 }
 
 // An attempt is an announcement, taken apart and checked.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/http"
 	"net/url"
 	"regexp"
 	"strings"
@@ -90,6 +91,12 @@ type Config struct {
 	// fence can be written any more, such as on a node cut off from the rest.
 	AttemptLease time.Duration
 
+	// WipePassword is the password of root@pam. With it single disks can be wiped,
+	// which the host lets nobody else do; empty, the default, means that they are
+	// not. It is used for a login right before such a request, whose ticket carries
+	// that one request and is then dropped.
+	WipePassword Secret
+
 	// CAFile and CAPEM name the certificate authorities to trust instead of
 	// those of the system; for a cluster's own, /etc/pve/pve-root-ca.pem.
 	CAFile string
@@ -111,6 +118,14 @@ type Config struct {
 	// port of a URL, and must give up when its context ends: until it has given
 	// a connection, nothing was sent.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error) `json:"-"`
+
+	// Carrier takes requests to the host in the place of connections, for
+	// histories that are to be the same each time; nil is the network. Like a
+	// connection's, its work ends with the request's context; it never sends a
+	// request twice; and before a byte of one may have got anywhere it calls
+	// GotConn of the request's httptrace.ClientTrace: a failure without that is
+	// taken for proof that nothing was sent.
+	Carrier http.RoundTripper `json:"-"`
 }
 
 var (

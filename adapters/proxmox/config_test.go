@@ -19,6 +19,7 @@ import (
 
 	"writ/adapters/proxmox"
 	"writ/domain/engine"
+	"writ/domain/op"
 )
 
 func TestSecretIsNeverShown(t *testing.T) {
@@ -26,14 +27,14 @@ func TestSecretIsNeverShown(t *testing.T) {
 	var out bytes.Buffer
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%T%%%v"} {
 		fmt.Fprintf(&out, verb+"\n", s)
-		fmt.Fprintf(&out, verb+"\n", proxmox.Config{Secret: s, ServicePassword: s})
+		fmt.Fprintf(&out, verb+"\n", proxmox.Config{Secret: s, ServicePassword: s, WipePassword: s})
 	}
 	slog.New(slog.NewTextHandler(&out, nil)).Info("x", "secret", s, "config", proxmox.Config{Secret: s})
 	slog.New(slog.NewJSONHandler(&out, nil)).Info("x", "secret", s, "config", proxmox.Config{Secret: s})
 	if err := json.NewEncoder(&out).Encode(proxmox.Config{Secret: s}); err != nil {
 		t.Fatal(err)
 	}
-	h := newHost(t, proxmox.Config{BaseURL: "http://127.0.0.1:1", ServiceUser: "writ@pve", ServicePassword: s})
+	h := newHost(t, proxmox.Config{BaseURL: "http://127.0.0.1:1", ServiceUser: "writ@pve", ServicePassword: s, WipePassword: s})
 	fmt.Fprintf(&out, "%+v %#v", h, h)
 	for _, hidden := range []string{"hunter2", "68756e74657232", "68756E74657232", secret} {
 		if strings.Contains(out.String(), hidden) {
@@ -146,7 +147,7 @@ func TestTrust(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			served = 0
 			c.conf.BaseURL = srv.URL
-			_, err := launch(t.Context(), newHost(t, c.conf).GuestDestroy(), launching(vm105, ""))
+			_, err := launch(t.Context(), newHost(t, c.conf).Executors()[op.GuestDestroy], launching(vm105, ""))
 			switch {
 			case c.trusted && (err != nil || served != 1):
 				t.Errorf("got %v and %d requests, want one", err, served)

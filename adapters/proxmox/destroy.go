@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"slices"
 
 	"writ/domain/engine"
 	"writ/domain/op"
@@ -16,7 +17,7 @@ import (
 func destroyConduct() *conduct {
 	return &conduct{
 		class:   op.GuestDestroy,
-		observe: observeEnd,
+		observe: observeDestroy,
 		compose: func(in op.Intent, seen op.Observed) op.Request {
 			query := make(url.Values)
 			setBool(query, "purge", in.Params.Purge)
@@ -38,6 +39,41 @@ func destroyConduct() *conduct {
 		recheck:   sameConfig,
 		probe:     probeDestroy,
 	}
+}
+
+// observeDestroy is observeEnd, with the replication jobs of the guest if they are
+// not to go with it: then the host refuses to destroy it (qemu-server
+// API2/Qemu.pm#destroy_vm, pve-container API2/LXC.pm#destroy_vm).
+func observeDestroy(ctx context.Context, h *Host, a engine.Attempt) (op.Observed, error) {
+	seen, err := observeEnd(ctx, h, a)
+	if err != nil || !seen.Found || isSet(a.Intent.Params.Purge) {
+		return seen, err
+	}
+	if seen.Replication, err = h.replication(ctx, seen.VMID); err != nil {
+		return op.Observed{}, fmt.Errorf("look for replication jobs of %s: %w", a.Intent.Target, err)
+	}
+	return seen, nil
+}
+
+// replication gives the replication jobs of a guest. Whoever may see the guest
+// sees them (pve-manager API2/ReplicationConfig.pm).
+func (h *Host) replication(ctx context.Context, vmid int) ([]string, error) {
+	var rows []struct {
+		ID     string `json:"id"`
+		Guest  number `json:"guest"`
+		Target string `json:"target"`
+	}
+	if err := h.readList(ctx, "/cluster/replication", &rows); err != nil {
+		return nil, err
+	}
+	var jobs []string
+	for _, row := range rows {
+		if int(row.Guest) == vmid {
+			jobs = append(jobs, fmt.Sprintf("%s to %s", clip(row.ID), clip(row.Target)))
+		}
+	}
+	slices.Sort(jobs)
+	return jobs, nil
 }
 
 // guestTask is for classes whose tasks have the guest's VMID as their id.
@@ -111,8 +147,3 @@ var destroyTaskTexts = whole(
 	`can't lock file '/var/lock/qemu-server/lock-[0-9]+\.conf' - got timeout`,
 	`can't lock file '/run/lock/lxc/pve-config-[0-9]+\.lock' - got timeout`,
 )
-
-// GuestDestroy gives the executor of the class guest-destroy.
-func (h *Host) GuestDestroy() engine.Executor {
-	return &executor{host: h, conduct: destroyConduct()}
-}

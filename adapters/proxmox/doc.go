@@ -1,8 +1,10 @@
 // Package proxmox carries out ops on a Proxmox VE cluster and reads from it,
 // through its HTTP API.
 //
-// Start at [New], which makes a [Host] from a [Config]. Host.GuestDestroy is
-// the executor of the class guest-destroy, Host itself is an engine.Host.
+// Start at [New], which makes a [Host] from a [Config]. [Host.Executors] gives an
+// executor for each class, Host itself is an engine.Host. What an executor does is
+// the same for all classes (executor.go), what is particular to one is its conduct
+// (conduct.go).
 //
 // Proxmox VE has no idempotency key and no precondition on a destructive call,
 // tells most refusals apart by text alone, and may have started a task that it
@@ -19,6 +21,9 @@
 //     only once: the host itself keeps the register of what was launched, and
 //     refuses a second launch of one attempt, whatever copy of a ledger asks.
 //     mutation.go is the last gate before any write, with every form it may have.
+//   - rootticket.go logs root@pam in for the wipe of a disk, which nobody else may
+//     do, if it was given the password; nothing of what is said here of tokens is
+//     true of that one request.
 //   - fence.go stops a request that may still be on its way, by taking its token's
 //     life and by protecting the guest; it only ever takes rights away.
 //   - tombstones.go reads that register, and removes from it what nobody can

@@ -21,7 +21,14 @@ func (x *executor) Observe(ctx context.Context, a engine.Attempt) (op.Observed, 
 	if err := a.Intent.Check(); err != nil {
 		return op.Observed{}, fmt.Errorf("look at the target: %w", err)
 	}
-	return x.conduct.observe(ctx, x.host, a)
+	seen, err := x.conduct.on(a.Intent.Target).observe(ctx, x.host, a)
+	if err != nil || !a.Planned || !seen.Found {
+		return seen, err
+	}
+	if seen.Plan, err = x.host.planDigest(ctx, a.Intent, seen); err != nil {
+		return op.Observed{}, err
+	}
+	return seen, nil
 }
 
 // Request implements engine.Executor. A parameter that the intent does not
@@ -41,7 +48,7 @@ func (x *executor) Request(a engine.Attempt, seen op.Observed) (op.Request, stri
 	if err != nil {
 		return op.Request{}, "", fmt.Errorf("make the request for %s: %w", intent.Target, err)
 	}
-	return x.conduct.compose(intent, seen), credential, nil
+	return x.conduct.on(intent.Target).compose(intent, seen), credential, nil
 }
 
 // matches checks that what was observed is what the target names.
@@ -61,7 +68,8 @@ func matches(seen op.Observed, t op.Target) error {
 // at most once, whoever asks: the second call is an error, and an ambiguous
 // one, because the first may have taken effect.
 //
-// In ModeAttempt it first makes the attempt's token. An *engine.OtherCopyError
+// For the wipe of a disk it first logs root@pam in. For anything else it makes the
+// attempt's token, in ModeAttempt. An *engine.OtherCopyError
 // is then possible, and is neither definite nor about this process's request.
 func (x *executor) Launch(ctx context.Context, a engine.Attempt, announced *op.Launching) (string, error) {
 	h := x.host
@@ -76,26 +84,32 @@ func (x *executor) Launch(ctx context.Context, a engine.Attempt, announced *op.L
 	}
 	as := h.shared
 	var p *preparation
-	if h.service != nil {
+	switch {
+	case t.conduct.byRoot:
+		as, err = h.asRoot(ctx, t, a.ExpiresAt)
+	case h.service != nil:
 		p = h.prepare(t, a, announced)
-		if as, err = p.run(ctx); err != nil {
-			log.Warn("launch was not prepared, the request was not sent", "definite", engine.IsDefinite(err), "err", err)
-			return "", fmt.Errorf("prepare the launch: %w", err)
-		}
+		as, err = p.run(ctx)
+	}
+	if err != nil {
+		log.Warn("launch was not prepared, the request was not sent", "definite", engine.IsDefinite(err), "err", err)
+		return "", fmt.Errorf("prepare the launch: %w", err)
 	}
 	// From here until the answer has been read, the host may have started the
 	// task without anyone here knowing.
 	body, err := h.send(ctx, h.at(t.node), t.mutation(), as, h.launchTimeout)
 	if err != nil {
-		proof, err := verdict(t, fmt.Errorf("launch as %s: %w", as.id, err))
+		proof, err := verdict(t, fmt.Errorf("launch as %s: %w", announced.Credential, err))
 		if p != nil && engine.IsDefinite(err) {
 			p.discard(ctx) // nothing will ever use it, and it can still do something
+		}
+		if (p != nil || t.conduct.byRoot) && engine.IsDefinite(err) {
 			err = x.onlyAnswer(ctx, announced, err)
 		}
 		log.Warn("launch failed", "definite", engine.IsDefinite(err), "proof", proof, "err", err)
 		return "", err
 	}
-	upid, err := readUPID(body, t, as.id)
+	upid, err := readUPID(body, t, announced.Credential)
 	if errors.Is(err, errIdle) {
 		log.Warn("the host found nothing to do")
 		if p != nil {
@@ -113,16 +127,20 @@ func (x *executor) Launch(ctx context.Context, a engine.Attempt, announced *op.L
 
 // onlyAnswer doubts a refusal that the host itself has answered, if the host has
 // a task of the attempt all the same: then what lies between has delivered the
-// request twice, and this is the answer to the other one.
+// request twice, and this is the answer to the other one. A task of root's may be
+// a person's: then a person has to tell.
 func (x *executor) onlyAnswer(ctx context.Context, announced *op.Launching, refusal error) error {
 	if asStatus(refusal) == nil {
 		return refusal
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), discardTimeout)
 	defer cancel()
-	s, err := x.FindTasks(ctx, announced)
-	if err != nil || len(s.UPIDs) == 0 {
+	s, err := x.findTasks(ctx, announced)
+	switch {
+	case err != nil || len(s.UPIDs) == 0:
 		return refusal
+	case x.conduct.on(announced.Target).byRoot:
+		return fmt.Errorf("%v; yet the host has a task (%s) that a person has started, or the attempt: the request was then delivered more than once", refusal, clip(s.UPIDs[0]))
 	}
 	return fmt.Errorf("%v; yet the host has a task of the attempt (%s): the request was delivered more than once", refusal, clip(s.UPIDs[0]))
 }
@@ -152,6 +170,8 @@ func (x *executor) checkAnnounced(a engine.Attempt, l *op.Launching) (attempt, e
 		return attempt{}, err
 	case l.OpID == "":
 		return attempt{}, errors.New("the announcement has no op id")
+	case !l.Target.Equal(a.Intent.Target) || l.Class != a.Intent.Class:
+		return attempt{}, fmt.Errorf("%s of %s was announced, ordered is %s of %s", l.Class, l.Target, a.Intent.Class, a.Intent.Target)
 	case l.Nonce != a.Nonce || l.Attempt != a.Number:
 		return attempt{}, fmt.Errorf("attempt %d was announced, this is attempt %d, or that of another op", l.Attempt, a.Number)
 	case l.Credential != want:
@@ -185,7 +205,7 @@ func announcedAttempt(l *op.Launching) (attempt, error) {
 	if (l.Target.Guest != nil) != l.Class.ActsOnGuest() {
 		return attempt{}, fmt.Errorf("read %s: class %s is not about such a target", l.Target, l.Class)
 	}
-	t := attempt{conduct: conduct, request: l.Request, target: l.Target, node: l.Observed.Node, seen: l.Observed}
+	t := attempt{conduct: conduct.on(l.Target), request: l.Request, target: l.Target, node: l.Observed.Node, seen: l.Observed}
 	if l.Target.Guest != nil {
 		g, err := guestOf(l.Target)
 		if err != nil {
@@ -201,7 +221,7 @@ var errIdle = errors.New("the host found nothing to do")
 
 // readUPID reads the answer to a launch and refuses every task that is not
 // this launch's.
-func readUPID(body []byte, a attempt, token string) (string, error) {
+func readUPID(body []byte, a attempt, credential string) (string, error) {
 	r, err := parseReply(body)
 	if err != nil {
 		return "", err
@@ -218,7 +238,7 @@ func readUPID(body []byte, a attempt, token string) (string, error) {
 		return "", err
 	}
 	typ, id := a.conduct.task(a)
-	want := UPID{Node: a.node, PID: u.PID, PStart: u.PStart, Start: u.Start, Type: typ, ID: id, User: token}
+	want := UPID{Node: a.node, PID: u.PID, PStart: u.PStart, Start: u.Start, Type: typ, ID: id, User: credential}
 	if u != want {
 		return "", fmt.Errorf("its task %s is not %s %s of %s on node %s", clip(text), want.Type, want.ID, want.User, want.Node)
 	}

@@ -28,6 +28,35 @@ func smuggling(h *Host, announced op.Request) *exchange {
 	}}
 }
 
+// SmuggleWith sends a request with a ticket, or, without a user, with a token: the
+// wipe of a disk, or the destruction of a guest.
+func (h *Host) SmuggleWith(ctx context.Context, user string, wipe bool) error {
+	announced, by := op.Request{Method: "DELETE", Path: "/nodes/pve1/qemu/105"}, subject{conduct: destroyConduct(), node: "pve1", guest: op.Guest{Type: op.QEMU, VMID: 105}}
+	if wipe {
+		announced, by = op.Request{Method: "PUT", Path: wipePath("pve1"), Query: "disk=%2Fdev%2Fsdb"}, subject{conduct: diskConduct(), node: "pve1", target: op.Target{Node: "pve1", Disk: "/dev/sdb"}}
+	}
+	as := &credential{id: "a@pve!t", secret: "s"}
+	if user != "" {
+		as = &credential{id: user, ticket: "t", csrf: "c"}
+	}
+	target := announced.Path
+	if announced.Query != "" {
+		target += "?" + announced.Query
+	}
+	x := &exchange{host: h.front.base.Host, as: as, want: announced, change: &mutation{kind: acts, request: announced, by: by}}
+	err := h.front.writes.Req(withExchange(ctx, x), announced.Method, target, nil, nil)
+	if err != nil {
+		err = plain(announced.Method, target, err)
+	}
+	return err
+}
+
+// ReadAsRoot reads with a ticket of root@pam.
+func (h *Host) ReadAsRoot(ctx context.Context, path string) error {
+	_, err := h.getAs(ctx, h.front, path, &credential{id: rootUser, ticket: "t", csrf: "c"})
+	return err
+}
+
 // SmuggleBody sends a request with a body over the connection for writes.
 func (h *Host) SmuggleBody(ctx context.Context, announced op.Request) error {
 	x := smuggling(h, announced)

@@ -76,9 +76,10 @@ func (x *executor) Fence(ctx context.Context, announced *op.Launching) (engine.F
 	f := &fencing{host: x.host, target: t, before: announced.Observed, opID: announced.OpID, number: announced.Attempt, who: who}
 	token := f.killToken(ctx)
 	guest := false
-	if t.conduct.guarded {
+	switch {
+	case t.conduct.guarded:
 		guest = f.protect(ctx)
-	} else {
+	case !t.conduct.byRoot:
 		f.say("nothing at the host holds back a request of class %s that had passed the check of its token: look whether one is still waiting on node %s, "+
 			"or restart pvedaemon and pveproxy there, before it is settled", t.conduct.class, t.node)
 	}
@@ -92,12 +93,16 @@ func (x *executor) Fence(ctx context.Context, announced *op.Launching) (engine.F
 // killToken is the token's part. True: whoever asks the guest's node with it from
 // now on is refused.
 func (f *fencing) killToken(ctx context.Context) bool {
-	if f.who.name == "" {
+	switch {
+	case f.target.conduct.byRoot:
+		f.say("the request was sent with a ticket of %s, which can't be made void: one still waiting in the host would wipe whatever disk is at %s then; "+
+			"restart pvedaemon and pveproxy on node %s before it is settled", rootUser, f.target.target.Disk, f.target.node)
+		return false
+	case f.who.name == "":
 		f.say("the request was sent with a token that others use too, so it can't be made void: once the guest's protection is lifted, "+
 			"a request still waiting in the host would destroy the guest; restart pvedaemon and pveproxy on node %s before", f.target.node)
 		return false
-	}
-	if f.who.stranger != "" {
+	case f.who.stranger != "":
 		f.say("the attempt's token can't be made void: %s", f.who.stranger)
 		return false
 	}

@@ -238,7 +238,7 @@ func TestFenceParts(t *testing.T) {
 func (r *rig) restart(change func(*proxmox.Config)) {
 	r.t.Helper()
 	r.host = r.another(change)
-	r.exec = r.host.GuestDestroy()
+	r.exec = r.host.Executors()[op.GuestDestroy]
 }
 
 // raised gives a write that makes a token live longer or lifts a protection.
@@ -402,7 +402,7 @@ func TestFenceAfterTheModeChanged(t *testing.T) {
 	r := newAttemptRig(t)
 	r.sim.AddRole("Guests", "VM.Audit", "VM.Config.Disk", "VM.Allocate")
 	r.guest(pvesim.QEMU)
-	shared := newHost(t, r.conf).GuestDestroy()
+	shared := newHost(t, r.conf).Executors()[op.GuestDestroy]
 	a, l := r.attemptBy(shared, op.QEMU, 1)
 	held := r.fault(pvesim.Fault{Kind: pvesim.FaultHold, Method: "DELETE", Point: pvesim.PointQueue, ClientGone: true})
 	_, err := shared.Launch(t.Context(), a, l)

@@ -40,7 +40,7 @@ func TestLaunchRefusesWhatIsNotADestroyOfTheTarget(t *testing.T) {
 			r := newRawHost(t)
 			l := launching(vm105, "")
 			change(l)
-			_, err := launch(t.Context(), r.host().GuestDestroy(), l)
+			_, err := launch(t.Context(), r.host().Executors()[op.GuestDestroy], l)
 			if !engine.IsDefinite(err) {
 				t.Errorf("got %v, want a definite error", err)
 			}
@@ -55,7 +55,7 @@ func TestLaunchRefusesWhatIsNotADestroyOfTheTarget(t *testing.T) {
 func TestSecondLaunchOfAnAttemptIsRefusedAndAmbiguous(t *testing.T) {
 	l := launching(vm105, "")
 	r := newRawHost(t).on("DELETE "+l.Request.Path, bare(596, "Connection timed out"))
-	d := r.host().GuestDestroy()
+	d := r.host().Executors()[op.GuestDestroy]
 	for range 2 {
 		if _, err := launch(t.Context(), d, l); err == nil || engine.IsDefinite(err) {
 			t.Errorf("got definite %v, %v, want an ambiguous error", engine.IsDefinite(err), err)
@@ -118,7 +118,7 @@ func TestLaunchGoesStraightToTheNode(t *testing.T) {
 	l := launching(vm105, "")
 	node.on("DELETE "+l.Request.Path, data(`"`+upid105+`"`))
 	h := newHost(t, proxmox.Config{BaseURL: front.url(), Nodes: map[string]string{"pve1": node.url()}})
-	if _, err := launch(t.Context(), h.GuestDestroy(), l); err != nil {
+	if _, err := launch(t.Context(), h.Executors()[op.GuestDestroy], l); err != nil {
 		t.Error(err)
 	}
 	if got := front.requests(); len(got) != 0 {
@@ -137,8 +137,36 @@ func TestLaunchDoesNotWaitForAConnection(t *testing.T) {
 	defer func() { _ = ln.Close() }()
 	h := newHost(t, proxmox.Config{BaseURL: "https://" + ln.Addr().String()})
 	began := time.Now()
-	_, err = launch(t.Context(), h.GuestDestroy(), launching(vm105, ""))
+	_, err = launch(t.Context(), h.Executors()[op.GuestDestroy], launching(vm105, ""))
 	if took, most := time.Since(began), engine.DefaultPace().StaleLook; !engine.IsDefinite(err) || took > most {
 		t.Errorf("got %v after %s, want a definite error within %s", err, took, most)
+	}
+}
+
+// A ticket of root@pam carries the wipe of a disk, which nothing else does, and no
+// other request, not even a read.
+func TestGuardKeepsRootsTicketForOneRequest(t *testing.T) {
+	cases := map[string]struct {
+		send func(h *proxmox.Host) error
+		let  bool
+	}{
+		"a wipe with it":                {func(h *proxmox.Host) error { return h.SmuggleWith(t.Context(), "root@pam", true) }, true},
+		"a destroy with it":             {func(h *proxmox.Host) error { return h.SmuggleWith(t.Context(), "root@pam", false) }, false},
+		"a read with it":                {func(h *proxmox.Host) error { return h.ReadAsRoot(t.Context(), "/version") }, false},
+		"a wipe with a token":           {func(h *proxmox.Host) error { return h.SmuggleWith(t.Context(), "", true) }, false},
+		"a wipe with another's ticket":  {func(h *proxmox.Host) error { return h.SmuggleWith(t.Context(), "writ@pve", true) }, false},
+		"a destroy with a user's token": {func(h *proxmox.Host) error { return h.SmuggleWith(t.Context(), "", false) }, true},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			r := newRawHost(t).on("PUT /nodes/pve1/disks/wipedisk?disk=%2Fdev%2Fsdb", data(`""`)).on("DELETE /nodes/pve1/qemu/105", data(`""`))
+			err := c.send(r.host())
+			switch {
+			case c.let && (err != nil || len(r.requests()) != 1):
+				t.Errorf("got %v, requests %q, want it let through", err, r.requests())
+			case !c.let && (err == nil || !strings.Contains(err.Error(), "refused: a ticket of root@pam") || len(r.requests()) != 0):
+				t.Errorf("got %v, requests %q, want a refusal", err, r.requests())
+			}
+		})
 	}
 }

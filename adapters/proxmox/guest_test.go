@@ -79,12 +79,13 @@ func TestObserve(t *testing.T) {
 			path := fmt.Sprintf("GET /nodes/pve1/%s/%d", c.target.Guest.Type, c.target.Guest.VMID)
 			r := newRawHost(t).on(path+"/config", c.config).on(path+"/status/current", c.current).
 				on("GET /cluster/status", c.status).
+				on("GET /cluster/replication", data(`[]`)).
 				on("GET /nodes/pve1/storage/local-lvm/content", data(`[
 					{"volid":"local-lvm:vm-107-disk-1","content":"rootdir","size":1,"vmid":107,"parent":null},
 					{"volid":"local-lvm:vm-300-disk-0","content":"rootdir","size":1,"vmid":300,"parent":"vm-107-disk-1@__base__"}]`)).
 				on("GET /nodes/pve1/storage/local-zfs/content", data(`[]`)).
 				on("GET /nodes/pve1/storage/local/content", data(`[]`))
-			seen, err := r.host().GuestDestroy().Observe(t.Context(), lookingAt(c.target))
+			seen, err := r.host().Executors()[op.GuestDestroy].Observe(t.Context(), lookingAt(c.target))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -145,7 +146,7 @@ func TestObserveRefusesWhatItCannotRead(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := newRawHost(t).on(config107, data(configFile(t, "qemu-full"))).on(current107, data(stopped)).
 				on(clusterNow, data(quorate)).on(c.request, c.answer)
-			seen, err := r.host().GuestDestroy().Observe(t.Context(), lookingAt(target(op.QEMU, 107)))
+			seen, err := r.host().Executors()[op.GuestDestroy].Observe(t.Context(), lookingAt(target(op.QEMU, 107)))
 			if err == nil || !strings.Contains(err.Error(), c.text) {
 				t.Errorf("got %v, %v, want an error with %q", seen, err, c.text)
 			}
@@ -205,7 +206,7 @@ func TestLocate(t *testing.T) {
 
 func TestObserveNoGuest(t *testing.T) {
 	r := newRawHost(t).on(config107, missing107).on(resources, data("[]")).on(nextid107, free107).on(clusterNow, data(quorate))
-	seen, err := r.host().GuestDestroy().Observe(t.Context(), lookingAt(target(op.QEMU, 107)))
+	seen, err := r.host().Executors()[op.GuestDestroy].Observe(t.Context(), lookingAt(target(op.QEMU, 107)))
 	if err != nil || seen.Found || !seen.Quorate {
 		t.Errorf("got %+v, %v, want not found by a quorate cluster", seen, err)
 	}
@@ -275,7 +276,7 @@ func TestRequest(t *testing.T) {
 	yes, no := true, false
 	seen := ct201
 	seen.Node = "pve2"
-	d := newRawHost(t).host().GuestDestroy()
+	d := newRawHost(t).host().Executors()[op.GuestDestroy]
 	intent := op.Intent{Class: op.GuestDestroy, Target: target(op.LXC, 201)}
 	for _, c := range []struct {
 		params op.Params
@@ -347,7 +348,4 @@ func FuzzParseConfig(f *testing.F) {
 	})
 }
 
-var (
-	_ engine.Host     = (*proxmox.Host)(nil)
-	_ engine.Executor = (*proxmox.Host)(nil).GuestDestroy()
-)
+var _ engine.Host = (*proxmox.Host)(nil)

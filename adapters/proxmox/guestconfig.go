@@ -17,7 +17,7 @@ type guestConfig struct {
 	seen     op.Observed // all that the configuration says
 	tags     []string
 	storages []string          // those of seen.Volumes
-	drives   map[string]string // key -> volume, of everything that it refers to on a storage
+	drives   map[string]string // key -> volume on a storage, or device of the node, of everything that it refers to
 }
 
 var (
@@ -155,6 +155,10 @@ func (c *guestConfig) readVolumes(g op.Guest, text map[string]string) {
 			continue
 		}
 		volid := driveVolume(value)
+		if strings.HasPrefix(volid, "/dev/") {
+			c.drives[key] = volid
+			continue
+		}
 		storage, name, ok := strings.Cut(volid, ":")
 		if !ok || !storageForm.MatchString(storage) {
 			continue

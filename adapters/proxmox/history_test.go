@@ -186,7 +186,7 @@ func TestTaskHistoryIsReadByPages(t *testing.T) {
 			for i, p := range c.pages {
 				r.on(fmt.Sprint(list, 500*i), data(p))
 			}
-			s, err := r.host().GuestDestroy().FindTasks(t.Context(), l)
+			s, err := r.host().Executors()[op.GuestDestroy].FindTasks(t.Context(), l)
 			if err != nil || len(s.UPIDs) != c.found || s.Complete != c.complete {
 				t.Errorf("got %+v, %v, want %d tasks, complete: %v", s, err, c.found, c.complete)
 			}

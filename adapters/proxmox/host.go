@@ -21,6 +21,7 @@ type Host struct {
 	token         string // the reading token's full name, not its secret
 	shared        *credential
 	service       *service // nil without a service user
+	root          *root    // nil where no disks are wiped
 	pollTimeout   time.Duration
 	launchTimeout time.Duration
 	fenceTimeout  time.Duration
@@ -71,6 +72,9 @@ func New(c Config, log *slog.Logger) (*Host, error) {
 			turn: make(chan struct{}, 1),
 		}
 	}
+	if c.WipePassword != "" {
+		h.root = &root{password: c.WipePassword}
+	}
 	// A connection that was used before may be dead, and a request written to
 	// it lost or not, nobody knows. A mutating one gets a new connection.
 	h.writes.DisableKeepAlives = true
@@ -86,10 +90,14 @@ func New(c Config, log *slog.Logger) (*Host, error) {
 				pve.WithUserAgent("writ"),
 				pve.WithLogger(silent{}))
 		}
+		var reads, writes http.RoundTripper = h.reads, h.writes
+		if c.Carrier != nil {
+			reads, writes = c.Carrier, c.Carrier
+		}
 		return endpoint{
 			base:   base,
-			reads:  client(&courier{base: h.reads, limit: maxReply}),
-			writes: client(&courier{base: h.writes, limit: maxLaunchReply, mutating: true}),
+			reads:  client(&courier{base: reads, limit: maxReply}),
+			writes: client(&courier{base: writes, limit: maxLaunchReply, mutating: true}),
 		}, nil
 	}
 	if h.front, err = connect("BaseURL", c.BaseURL); err != nil {

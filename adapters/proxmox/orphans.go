@@ -35,7 +35,11 @@ func (p *probe) orphans(ctx context.Context) (doubt, proof string, err error) {
 		return "", "", nil
 	}
 	node := p.target.node
-	what := fmt.Sprintf("the task's worker did not end by itself (%q), and a child of it, such as lvremove, zfs or rbd, may still be removing a volume", clip(p.ended))
+	child, look := "lvremove, zfs or rbd, may still be removing a volume", "volumes"
+	if p.target.target.Disk != "" {
+		child, look = "wipefs or dd, may still be writing to the disk", "disk"
+	}
+	what := fmt.Sprintf("the task's worker did not end by itself (%q), and a child of it, such as %s", clip(p.ended), child)
 	tr, err := p.host.trailOf(ctx, p.target, p.announced, p.who)
 	if err != nil {
 		return "", "", err
@@ -59,7 +63,7 @@ func (p *probe) orphans(ctx context.Context) (doubt, proof string, err error) {
 		// Equal is not enough: what is shown of the uptime is rounded.
 		if began := u.PStart / ticksPerSecond; u.Node != node || up >= began {
 			return what + fmt.Sprintf("; node %s may not have restarted since (it is up for %d s, and was for %d s when the task began): "+
-				"restart it, or see that no such process of task %s is left, and look again at the volumes", node, up, began, upid), "", nil
+				"restart it, or see that no such process of task %s is left, and look again at the %s", node, up, began, upid, look), "", nil
 		}
 	}
 	return "", fmt.Sprintf("the task's worker did not end by itself (%q), but node %s has restarted since, and no child of it is left", clip(p.ended), node), nil

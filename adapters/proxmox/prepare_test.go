@@ -164,7 +164,7 @@ func TestEachStepOfTheLaunchFails(t *testing.T) {
 			r.guest(pvesim.QEMU)
 			a, l := r.attempt(1)
 			c.do(r)
-			r.exec = r.host.GuestDestroy()
+			r.exec = r.host.Executors()[op.GuestDestroy]
 			before, _ := r.effects()
 			_, err := r.exec.Launch(t.Context(), a, l)
 			wantKind(t, err, c.kind)
@@ -191,7 +191,7 @@ func TestCopyOfTheLedger(t *testing.T) {
 		r := newAttemptRig(t)
 		r.guest(pvesim.QEMU)
 		a, l := r.attempt(1)
-		copied := r.another(func(*proxmox.Config) {}).GuestDestroy()
+		copied := r.another(func(*proxmox.Config) {}).Executors()[op.GuestDestroy]
 		b, m := r.attemptBy(copied, op.QEMU, 1)
 		if _, err := r.exec.Launch(t.Context(), a, l); err != nil {
 			t.Fatal(err)
@@ -230,7 +230,7 @@ func TestCopyOfTheLedger(t *testing.T) {
 			r := newAttemptRig(t)
 			r.guest(pvesim.QEMU)
 			a, l := r.attempt(1)
-			copied := r.another(func(*proxmox.Config) {}).GuestDestroy()
+			copied := r.another(func(*proxmox.Config) {}).Executors()[op.GuestDestroy]
 			b, m := r.attemptBy(copied, op.QEMU, 1)
 			m.OpID = l.OpID // a machine that was cloned while it ran
 			held := r.hold("POST", tokenPath, "", pvesim.PointArrival)
@@ -268,7 +268,7 @@ func TestMissingTokenOfAnEarlierAttempt(t *testing.T) {
 	}
 	r.wantToken(l, "dead")
 	r.wantEffects(1, 2)
-	_, err = r.another(func(*proxmox.Config) {}).GuestDestroy().Launch(t.Context(), first, l)
+	_, err = r.another(func(*proxmox.Config) {}).Executors()[op.GuestDestroy].Launch(t.Context(), first, l)
 	wantKind(t, err, "another copy")
 }
 

@@ -39,7 +39,11 @@ func (p *probe) run(ctx context.Context) (engine.Finding, error) {
 	if f, decided, err := p.early(ctx, p.target.conduct.untouched); decided || err != nil {
 		return f, err
 	}
-	return p.target.conduct.probe(ctx, p)
+	f, err := p.target.conduct.probe(ctx, p)
+	if err != nil || f.Evidence.Effect != op.EffectNone {
+		return f, err
+	}
+	return p.alone(ctx, f)
 }
 
 // probeDestroy tells what a destroy did.

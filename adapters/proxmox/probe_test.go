@@ -160,7 +160,7 @@ func TestProbe(t *testing.T) {
 			for request, a := range c.differ {
 				r.on(request, a)
 			}
-			f, err := r.host().GuestDestroy().Probe(t.Context(), launching(before, ""), c.ended, c.log)
+			f, err := r.host().Executors()[op.GuestDestroy].Probe(t.Context(), launching(before, ""), c.ended, c.log)
 			if c.want == "" {
 				if err == nil || !strings.Contains(err.Error(), c.reason) {
 					t.Fatalf("got %+v, %v, want an error with %q", f, err, c.reason)
@@ -212,7 +212,7 @@ func TestProbeContainer(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			r := newRawHost(t).on(clusterNow, data(quorate)).on(nextid107, taken107).
 				on("GET /nodes/pve1/lxc/107/config", conf(c.mac, c.id)).on(content0, listing("local-lvm:vm-107-disk-0"))
-			f, err := r.host().GuestDestroy().Probe(t.Context(), launching(before, ""), c.ended, nil)
+			f, err := r.host().Executors()[op.GuestDestroy].Probe(t.Context(), launching(before, ""), c.ended, nil)
 			if err != nil || f.Evidence.Effect != c.want || len(f.Residue) != 0 {
 				t.Errorf("got %+v, %v, want %s without residue", f, err, c.want)
 			}
@@ -229,7 +229,7 @@ func TestProbeByOneMark(t *testing.T) {
 		on("GET /nodes/pve1/time", data(fmt.Sprintf(`{"time":%d}`, time.Now().Unix()))).
 		on("GET /nodes/pve1/status", data(`{"uptime":1000}`)).on("GET /nodes/pve1/tasks?limit=500&source=all&start=0", data(`[]`))
 	for ended, want := range map[string]op.Effect{"": op.EffectUnknown, "unexpected status": op.EffectUnknown, "OK": op.EffectDone, "WARNINGS: 2": op.EffectDone} {
-		f, err := r.host().GuestDestroy().Probe(t.Context(), launching(before, ""), ended, nil)
+		f, err := r.host().Executors()[op.GuestDestroy].Probe(t.Context(), launching(before, ""), ended, nil)
 		if err != nil || f.Evidence.Effect != want {
 			t.Errorf("task ended with %q: got %+v, %v, want %s", ended, f, err, want)
 		}
@@ -267,7 +267,7 @@ func TestPrecedesEffect(t *testing.T) {
 		"VM is locked (backup) and more":      false,
 		"error before: VM is locked (backup)": false,
 	}
-	d := newRawHost(t).host().GuestDestroy()
+	d := newRawHost(t).host().Executors()[op.GuestDestroy]
 	for text, want := range cases {
 		if got := d.PrecedesEffect(text); got != want {
 			t.Errorf("%q: got %v, want %v", text, got, want)
@@ -297,7 +297,7 @@ func TestProbeForcedStop(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			r := newRawHost(t).on(clusterNow, data(quorate)).on(nextid107, taken107).
 				on("GET /nodes/pve1/lxc/107/config", conf).on("GET /nodes/pve1/lxc/107/status/current", c.status).on(content0, listing(disk0))
-			f, err := r.host().GuestDestroy().Probe(t.Context(), launching(before, c.query), "no such volume group", nil)
+			f, err := r.host().Executors()[op.GuestDestroy].Probe(t.Context(), launching(before, c.query), "no such volume group", nil)
 			if (err != nil) != (c.want == "") || f.Evidence.Effect != c.want {
 				t.Errorf("got %+v, %v, want %q", f, err, c.want)
 			}

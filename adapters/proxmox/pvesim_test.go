@@ -55,7 +55,7 @@ func newRig(t *testing.T, change ...func(*pvesim.Options)) *rig {
 		Fingerprints: []string{srv.Fingerprints["pve1"], srv.Fingerprints["pve2"]},
 	}
 	r.host = newHost(t, r.conf)
-	r.exec = r.host.GuestDestroy()
+	r.exec = r.host.Executors()[op.GuestDestroy]
 	return r
 }
 

@@ -262,6 +262,10 @@ func TestRequestOfEachClass(t *testing.T) {
 			})
 		}
 	}
+	add("storage-wipe of a disk", true, func(r *classRig) op.Intent {
+		r.withDisk()
+		return wipeDisk()
+	})
 	slices.Sort(lines)
 	goldenText(t, "contract/requests.txt", strings.Join(lines, ""))
 }

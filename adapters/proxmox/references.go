@@ -4,12 +4,18 @@ import (
 	"context"
 	"fmt"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
 
+	"github.com/go-json-experiment/json/jsontext"
+
 	"writ/domain/op"
 )
+
+// deviceForm finds the devices in a value.
+var deviceForm = regexp.MustCompile(`/dev/[^\s,;="'\\]+`)
 
 // configsAtOnce bounds how many guests are read at a time.
 const configsAtOnce = 8
@@ -118,6 +124,20 @@ func (h *Host) usersIn(ctx context.Context, g place, path, name string, refers f
 	var users []string
 	for key, volid := range c.drives {
 		if refers(volid) {
+			users = append(users, name+" "+key)
+		}
+	}
+	var all map[string]jsontext.Value
+	if err := r.decode(&all); err != nil {
+		return nil, fmt.Errorf("GET %s: %w", path, err)
+	}
+	for key, value := range all {
+		if key == "description" || c.drives[key] != "" {
+			continue
+		}
+		// Devices are not only in drives: containers are given some, and what is
+		// passed to QEMU and LXC as it is can hold any.
+		if slices.ContainsFunc(deviceForm.FindAllString(string(value), -1), refers) {
 			users = append(users, name+" "+key)
 		}
 	}

@@ -31,6 +31,7 @@ func TestProbeOfAnAttemptWithTwoTasks(t *testing.T) {
 		}, false, "VM is locked (backup)", op.EffectNone, "no other task"},
 		"the other was killed early": {kill(pvesim.StageFree + "0"), false, "VM is locked (backup)", op.EffectUnknown, "a child of it"},
 		"the other runs":             {hang, false, "can't lock file '/var/lock/qemu-server/lock-107.conf' - got timeout", op.EffectUnknown, "has not ended"},
+		"the other runs, and how the known one ended proves nothing by itself": {hang, false, "no such volume group", op.EffectUnknown, "has not ended"},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {

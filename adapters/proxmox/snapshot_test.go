@@ -134,6 +134,14 @@ func TestSnapshotFindings(t *testing.T) {
 		pvesim.QEMU: "can't lock file '/var/lock/qemu-server/lock-107.conf' - got timeout",
 		pvesim.LXC:  "can't lock file '/run/lock/lxc/pve-config-107.lock' - got timeout",
 	}
+	onPVE2 := func(method, target string) func(*classRig) {
+		return func(r *classRig) {
+			if err := r.sim.MoveGuest(107, "pve2"); err != nil {
+				r.t.Fatal(err)
+			}
+			byRoot(method, target)(r)
+		}
+	}
 	const qemu, lxc = pvesim.QEMU, pvesim.LXC
 	cases := []struct {
 		name          string
@@ -186,6 +194,8 @@ func TestSnapshotFindings(t *testing.T) {
 		{"is killed at once, and another task does it", qemu, op.SnapshotDelete, kill("start"), byRoot("DELETE", "/nodes/pve1/qemu/107/snapshot/before-upgrade"), op.EffectUnknown, "it can have been task UPID:"},
 		{"is killed at once, and another task does it", qemu, op.SnapshotRollback, kill("start"), byRoot("POST", "/nodes/pve1/qemu/107/snapshot/before-upgrade/rollback"), op.EffectUnknown, "it can have been task UPID:"},
 		{"is killed at once, and another task does it", lxc, op.SnapshotCreate, kill("start"), byRoot("POST", "/nodes/pve1/lxc/107/snapshot?snapname=next"), op.EffectUnknown, "it can have been task UPID:"},
+		{"is killed at once, and another task does it where the guest is by then", qemu, op.SnapshotDelete, kill("start"), onPVE2("DELETE", "/nodes/pve2/qemu/107/snapshot/before-upgrade"), op.EffectUnknown, "on node pve2 by now"},
+		{"is killed at once, and another task does it where the guest is by then", lxc, op.SnapshotCreate, kill("start"), onPVE2("POST", "/nodes/pve2/lxc/107/snapshot?snapname=next"), op.EffectUnknown, "on node pve2 by now"},
 	}
 	for _, c := range cases {
 		t.Run(fmt.Sprintf("%s of %s that %s", c.class, c.kind, c.name), func(t *testing.T) {

@@ -9,23 +9,36 @@ import (
 	"writ/domain/op"
 )
 
+// lookAtSnapshot is how the probes of the snapshot classes begin: with a look at the
+// guest, and, if there is one, at the snapshot of a name, nil if it has none.
+func (p *probe) lookAtSnapshot(ctx context.Context, atGuest func(context.Context) (*stillness, error), name string) (*stillness, *op.SnapshotSeen, error) {
+	s, err := atGuest(ctx)
+	if err != nil || s.gone != "" {
+		return s, nil, err
+	}
+	snap, err := p.host.readSnapshot(ctx, s.now.Node, p.guest, name)
+	return s, snap, err
+}
+
+// end is the finding where the look itself decides: there is no such guest any more,
+// or the host could not be asked.
+func (s *stillness) end(err error) (engine.Finding, error) {
+	if err != nil {
+		return engine.Finding{}, err
+	}
+	return s.vanished(), nil
+}
+
 // probeRollback tells what a rollback did. It stops a running guest, writes
 // "lock: rollback", rolls the volumes back one by one, and replaces the
 // configuration by that of the snapshot's time, with the snapshot as its
 // parent; a machine gets a new generation id with that. A container's
 // configuration can be the same to the byte afterwards.
 func probeRollback(ctx context.Context, p *probe) (engine.Finding, error) {
-	s, err := p.lookAtGuest(ctx)
-	if err != nil {
-		return engine.Finding{}, err
-	}
-	if s.gone != "" {
-		return s.vanished(), nil
-	}
 	name := p.target.subject().snapshot()
-	snap, err := p.host.readSnapshot(ctx, s.now.Node, p.guest, name)
-	if err != nil {
-		return engine.Finding{}, err
+	s, snap, err := p.lookAtSnapshot(ctx, p.lookAtGuest, name)
+	if err != nil || s.gone != "" {
+		return s.end(err)
 	}
 	if is := snap != nil && p.before.Snapshot != nil && snap.Time == p.before.Snapshot.Time; !is {
 		// The guest may have got back the marks that it had at the snapshot's time,
@@ -86,17 +99,10 @@ func (s *stillness) notRolledBack() engine.Finding {
 // guest, marks the snapshot, deletes from the volumes one by one, and takes mark,
 // entry and lock away last.
 func probeSnapshotDelete(ctx context.Context, p *probe) (engine.Finding, error) {
-	s, err := p.lookAtSame(ctx)
-	if err != nil {
-		return engine.Finding{}, err
-	}
-	if s.gone != "" {
-		return s.vanished(), nil
-	}
 	name := p.target.subject().snapshot()
-	snap, err := p.host.readSnapshot(ctx, s.now.Node, p.guest, name)
-	if err != nil {
-		return engine.Finding{}, err
+	s, snap, err := p.lookAtSnapshot(ctx, p.lookAtSame, name)
+	if err != nil || s.gone != "" {
+		return s.end(err)
 	}
 	is := snap != nil && p.before.Snapshot != nil && snap.Time == p.before.Snapshot.Time
 	gone := fmt.Sprintf("the guest has no such snapshot %s any more", name)
@@ -123,17 +129,10 @@ func probeSnapshotDelete(ctx context.Context, p *probe) (engine.Finding, error) 
 // guest, writes an entry with a mark, makes the snapshots of the volumes, and
 // takes mark and lock away last. What fails on the way is undone by the task.
 func probeSnapshotCreate(ctx context.Context, p *probe) (engine.Finding, error) {
-	s, err := p.lookAtSame(ctx)
-	if err != nil {
-		return engine.Finding{}, err
-	}
-	if s.gone != "" {
-		return s.vanished(), nil
-	}
 	name := p.target.query().Get("snapname")
-	snap, err := p.host.readSnapshot(ctx, s.now.Node, p.guest, name)
-	if err != nil {
-		return engine.Finding{}, err
+	s, snap, err := p.lookAtSnapshot(ctx, p.lookAtSame, name)
+	if err != nil || s.gone != "" {
+		return s.end(err)
 	}
 	switch {
 	case p.saysDone() && snap != nil && snap.State == "":

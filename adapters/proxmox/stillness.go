@@ -124,6 +124,11 @@ func (s *stillness) unchanged(reason string) engine.Finding {
 // does not say that it succeeded: it may have been another's task that did it, if
 // there was one.
 func (s *stillness) reached(ctx context.Context, reason string) (engine.Finding, error) {
+	if s.now.Node != s.p.target.node {
+		// Where it was meanwhile, and what was done there, the tasks of one node
+		// don't tell.
+		return s.unclear(op.EffectUnknown, reason, fmt.Sprintf("%s, and the guest is on node %s by now: it can have been a task there, look at its tasks", s.said, s.now.Node)), nil
+	}
 	rival, err := s.p.rival(ctx)
 	switch {
 	case err != nil:

@@ -23,6 +23,9 @@ type storageRow struct {
 	Export   string `json:"export"`
 	Share    string `json:"share"`
 	Monitors string `json:"monhost"`
+	Content  string `json:"content"`
+	Disabled flag   `json:"disable"`
+	Shared   flag   `json:"shared"`
 }
 
 // ground is what a storage lies on, empty if that is not known: storages on the

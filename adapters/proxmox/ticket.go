@@ -18,7 +18,7 @@ import (
 // the ticket of a login. Nil is none, for the login itself. It is only ever held
 // by pointer: package fmt asks no unexported field how it wants to be printed.
 type credential struct {
-	id           string // full name of the token; empty for a ticket
+	id           string // full name of the token, or of the ticket's user
 	secret       Secret // of the token
 	ticket, csrf Secret
 }
@@ -83,7 +83,7 @@ func (h *Host) login(ctx context.Context, at endpoint) (*credential, error) {
 		return held, nil
 	}
 	asked := time.Now()
-	c, err := h.askTicket(ctx, at)
+	c, err := h.askTicket(ctx, at, s.user, s.password)
 	if err != nil {
 		return nil, fmt.Errorf("log in as %s: %w", s.user, err)
 	}
@@ -93,12 +93,12 @@ func (h *Host) login(ctx context.Context, at endpoint) (*credential, error) {
 	return c, nil
 }
 
-func (h *Host) askTicket(ctx context.Context, at endpoint) (*credential, error) {
-	s := h.service
+// askTicket logs a user in.
+func (h *Host) askTicket(ctx context.Context, at endpoint, user string, password Secret) (*credential, error) {
 	// In the body, because the host keeps a log of all paths with their queries.
-	form := url.Values{"username": {s.user}, "password": {string(s.password)}}
+	form := url.Values{"username": {user}, "password": {string(password)}}
 	body, err := h.send(ctx, at, mutation{
-		kind: logsIn, by: subject{user: s.user}, form: form,
+		kind: logsIn, by: subject{user: user}, form: form,
 		request: op.Request{Method: http.MethodPost, Path: ticketPath},
 	}, nil, h.pollTimeout)
 	if err != nil {
@@ -121,10 +121,10 @@ func (h *Host) askTicket(ctx context.Context, at endpoint) (*credential, error) 
 		return nil, errors.New("the answer is not one to a login")
 	case answer.NeedTFA != nil && bool(*answer.NeedTFA) || strings.HasPrefix(answer.Ticket, "PVE:!tfa!"):
 		return nil, errors.New("the user has a second factor, which a service can't give: use a user without one")
-	case answer.Username != s.user || answer.Ticket == "" || answer.CSRF == "":
+	case answer.Username != user || answer.Ticket == "" || answer.CSRF == "":
 		return nil, errors.New("the answer holds no ticket of this user")
 	}
-	return &credential{ticket: Secret(answer.Ticket), csrf: Secret(answer.CSRF)}, nil
+	return &credential{id: user, ticket: Secret(answer.Ticket), csrf: Secret(answer.CSRF)}, nil
 }
 
 // forget drops a ticket that the host did not take, unless there is a newer one.

@@ -267,7 +267,7 @@ func TestCleanedAttemptIsNotLaunchedAgain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = r.another(func(*proxmox.Config) {}).GuestDestroy().Launch(t.Context(), again, la)
+	_, err = r.another(func(*proxmox.Config) {}).Executors()[op.GuestDestroy].Launch(t.Context(), again, la)
 	if !engine.IsDefinite(err) && !engine.IsOtherCopy(err) {
 		t.Errorf("removed %q, and launched again: got %v, want a refusal", removed, err)
 	}

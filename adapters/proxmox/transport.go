@@ -171,6 +171,8 @@ func (c *courier) guard(req *http.Request, x *exchange) error {
 		return fmt.Errorf("refused: %s over the connection for reads", req.Method)
 	case c.mutating != (x.change != nil):
 		return errors.New("refused: what changes something and what reads go over different connections")
+	case x.as.isTicketOf(rootUser) != x.change.isRoots():
+		return errors.New("refused: a ticket of root@pam is for the wipe of a disk and nothing else, and that for it alone")
 	case c.mutating && (pathBelowRoot(req) != x.want.Path || req.URL.RawQuery != x.want.Query):
 		return fmt.Errorf("refused: %s?%s is not what was announced", pathBelowRoot(req), req.URL.RawQuery)
 	}

@@ -128,7 +128,7 @@ func TestLaunchVerdict(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			l := launching(c.guest, "")
 			r := newRawHost(t).on("DELETE "+l.Request.Path, c.answer)
-			upid, err := launch(t.Context(), r.host().GuestDestroy(), l)
+			upid, err := launch(t.Context(), r.host().Executors()[op.GuestDestroy], l)
 			if err == nil {
 				t.Fatalf("launch gave %q and no error", upid)
 			}
@@ -160,7 +160,7 @@ func TestRecordedRefusalsAreDefinite(t *testing.T) {
 	} {
 		l := launching(op.Observed{Found: true, Node: "pve1", Type: g.Type, VMID: g.VMID}, "")
 		r := newRawHost(t).on("DELETE "+l.Request.Path, recorded(t, name))
-		if _, err := launch(t.Context(), r.host().GuestDestroy(), l); !engine.IsDefinite(err) {
+		if _, err := launch(t.Context(), r.host().Executors()[op.GuestDestroy], l); !engine.IsDefinite(err) {
 			t.Errorf("%s: got %v, want a definite error", name, err)
 		}
 	}
@@ -212,7 +212,7 @@ func TestLaunchGivesTheUPID(t *testing.T) {
 			request += "?" + c.query
 		}
 		r := newRawHost(t).on(request, data(`"`+c.upid+`"`))
-		got, err := launch(t.Context(), r.host().GuestDestroy(), l)
+		got, err := launch(t.Context(), r.host().Executors()[op.GuestDestroy], l)
 		if err != nil || got != c.upid {
 			t.Errorf("launch %s: got %q, %v, want %q", request, got, err, c.upid)
 		}
@@ -250,7 +250,7 @@ func TestLaunchNotWrittenIsDefinite(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			h := newHost(t, proxmox.Config{BaseURL: c.url})
-			_, err := launch(c.ctx, h.GuestDestroy(), launching(vm105, ""))
+			_, err := launch(c.ctx, h.Executors()[op.GuestDestroy], launching(vm105, ""))
 			if !engine.IsDefinite(err) || !strings.Contains(fmt.Sprint(err), c.text) {
 				t.Errorf("got definite %v, %v, want definite and %q", engine.IsDefinite(err), err, c.text)
 			}
@@ -271,7 +271,7 @@ func TestLaunchGivenUpIsAmbiguous(t *testing.T) {
 		_, _ = io.Copy(io.Discard, conn) // until the client hangs up
 		return false
 	})
-	_, err := launch(ctx, r.host().GuestDestroy(), l)
+	_, err := launch(ctx, r.host().Executors()[op.GuestDestroy], l)
 	if err == nil || engine.IsDefinite(err) {
 		t.Errorf("got definite %v, %v, want an ambiguous error", engine.IsDefinite(err), err)
 	}
@@ -293,7 +293,7 @@ func TestTimeouts(t *testing.T) {
 	if _, err := h.Version(t.Context()); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("read: got %v, want a deadline exceeded", err)
 	}
-	if _, err := launch(t.Context(), h.GuestDestroy(), l); !errors.Is(err, context.DeadlineExceeded) || engine.IsDefinite(err) {
+	if _, err := launch(t.Context(), h.Executors()[op.GuestDestroy], l); !errors.Is(err, context.DeadlineExceeded) || engine.IsDefinite(err) {
 		t.Errorf("launch: got %v, want a deadline exceeded, ambiguous", err)
 	}
 }

@@ -13,11 +13,11 @@ import (
 )
 
 // wipeConduct is that of storage-wipe: it takes a pool down, with all that is on
-// it. A single disk can be wiped by root@pam with a ticket alone (pve-storage
-// API2/Disks.pm: wipedisk has no permissions), which no token is.
+// it.
 func wipeConduct() *conduct {
 	return &conduct{
 		class:   op.StorageWipe,
+		forDisk: diskConduct(),
 		observe: observePool,
 		compose: func(in op.Intent, seen op.Observed) op.Request {
 			query := make(url.Values)
@@ -80,9 +80,6 @@ func poolPath(node string, p op.Pool) string {
 // those.
 func observePool(ctx context.Context, h *Host, a engine.Attempt) (op.Observed, error) {
 	t := a.Intent.Target
-	if t.Pool == nil {
-		return op.Observed{}, fmt.Errorf("%w for %s: only root@pam with a ticket can wipe a disk, and writ has none", engine.ErrNoExecutor, t)
-	}
 	state, err := h.clusterState(ctx, h.at(t.Node))
 	if err != nil {
 		return op.Observed{}, fmt.Errorf("read %s: %w", t, err)

@@ -1,7 +1,6 @@
 package proxmox_test
 
 import (
-	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -197,13 +196,6 @@ func TestWipeNotSeen(t *testing.T) {
 			if err != nil || seen.Found || !seen.Quorate {
 				t.Errorf("%s: got %+v, %v, want not found", p, seen, err)
 			}
-		}
-	})
-	t.Run("a disk", func(t *testing.T) {
-		r := newClassRig(t, false)
-		in := op.Intent{Class: op.StorageWipe, Target: op.Target{Node: "pve1", Disk: "/dev/sdb"}}
-		if _, err := r.host.Executors()[op.StorageWipe].Observe(t.Context(), engine.Attempt{Intent: in}); !errors.Is(err, engine.ErrNoExecutor) {
-			t.Errorf("got %v, want that there is no executor for it", err)
 		}
 	})
 }
