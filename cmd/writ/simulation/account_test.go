@@ -22,15 +22,16 @@ type account struct {
 
 // sent is one call of the service to launch.
 type sent struct {
-	by       *process
-	step     int
-	opID     string
-	nonce    op.Nonce
-	attempt  int
-	epoch    uint64
-	vmid     int
-	uuid     string // as announced
-	requests int
+	by        *process
+	step      int
+	opID      string
+	nonce     op.Nonce
+	attempt   int
+	epoch     uint64
+	vmid      int
+	uuid      string // as announced
+	requests  int
+	announced int // the step at which it was; in a carried history, at which it was looked at
 }
 
 // An effect is what one call to launch did to one guest.
@@ -83,7 +84,8 @@ func (s *sim) knows(c *copyOf, credential string) bool {
 // launching is told of each call to launch, before anything is sent.
 func (s *sim) launching(p *process, l *op.Launching) *sent {
 	one := &sent{
-		by: p, step: s.step, opID: l.OpID, nonce: l.Nonce, attempt: l.Attempt, epoch: l.Epoch, vmid: l.Target.Guest.VMID, uuid: l.Observed.SMBIOSUUID,
+		by: p, step: s.step, opID: l.OpID, nonce: l.Nonce, attempt: l.Attempt, epoch: l.Epoch,
+		vmid: vmidOf(op.Intent{Target: l.Target}), uuid: l.Observed.SMBIOSUUID,
 	}
 	s.tell(p.name, "launches", l.OpID, l.Credential)
 	a := s.announcements[fmt.Sprint(p.copy.number, l.OpID)]
@@ -98,13 +100,28 @@ func (s *sim) launching(p *process, l *op.Launching) *sent {
 	if p.heard > l.Epoch {
 		s.wrong("op %s is launched by %s with epoch %d, though that has heard of %d", l.OpID, p.name, l.Epoch, p.heard)
 	}
-	for _, o := range s.host.sent {
+	if a != nil {
+		one.announced = a.step
+	}
+	all := s.launches()
+	for _, o := range *all {
 		if o.opID == l.OpID && o.by.copy == p.copy {
 			s.wrong("op %s is launched twice, by %s and %s", l.OpID, o.by.name, p.name)
 		}
 	}
-	s.host.sent = append(s.host.sent, one)
+	*all = append(*all, one)
+	if s.world != nil {
+		s.world.byOp[l.OpID] = one
+	}
 	return one
+}
+
+// launches are all calls to launch.
+func (s *sim) launches() *[]*sent {
+	if s.world != nil {
+		return &s.world.sent
+	}
+	return &s.host.sent
 }
 
 // receive is what the host does with a request that gets there.
@@ -179,6 +196,9 @@ func (h *host) alone(r *request) {
 		if o.sent == r.sent || o.l.Target.Guest.VMID != r.l.Target.Guest.VMID || o.by.copy != r.by.copy || o.second || h.sim.settled[o.l.OpID] {
 			continue
 		}
+		if o.stage == checked && o.prey.uuid == o.sent.uuid && h.guests[r.sent.vmid] != o.prey && h.byStrangers(o) {
+			continue // the gap that harmed tells of: a fence has stopped it for good on the guest that it was for
+		}
 		if h.mayAct(o) && h.mayAct(r) {
 			h.sim.wrong("op %s is launched on %d beside op %s", r.l.OpID, r.sent.vmid, o.l.OpID)
 		}
@@ -209,8 +229,9 @@ func (h *host) harmed(r *request, g *guest) {
 	s.tell("op", r.l.OpID, "takes effect on guest", g.uuid[24:])
 	// A worker knows no identity: what the host has let in for the guest that was
 	// signed for, and holds up until that one is gone, hits the next with its
-	// VMID. Nothing that a service does can keep it from that.
-	gap := g.uuid != r.sent.uuid && r.prey != nil && r.prey.uuid == r.sent.uuid && (h.byOthers(r.sent.uuid) || r.sent.requests > 1)
+	// VMID. Nothing that a service does can keep it from that. Who has another
+	// copy of the ledger is as strange to it as other people are.
+	gap := g.uuid != r.sent.uuid && r.prey != nil && r.prey.uuid == r.sent.uuid && (h.byStrangers(r) || r.sent.requests > 1)
 	if gap {
 		s.figures.Events["let in for one guest, hit the next"]++
 	}
@@ -229,6 +250,13 @@ func (h *host) harmed(r *request, g *guest) {
 // gone notes that a guest is no more.
 func (h *host) gone(r *request, g *guest) {
 	h.ends[g.uuid] = &end{step: h.sim.step, of: r.sent}
+}
+
+// byStrangers tells whether the guest that was signed for was taken away by
+// people, or by an op of another copy of the ledger.
+func (h *host) byStrangers(r *request) bool {
+	e := h.ends[r.sent.uuid]
+	return e != nil && (e.of == nil || e.of.by.copy != r.by.copy)
 }
 
 // byOthers tells whether other people took a guest away.

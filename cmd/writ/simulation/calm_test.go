@@ -13,9 +13,13 @@ func (s *sim) settleDown() {
 	s.calm = true
 	s.policy = 0
 	now := s.now()
-	for _, name := range s.host.names {
-		n := s.host.nodes[name]
-		n.down, n.alone, n.sees, n.skew = now, now, now, 0
+	if s.world != nil {
+		s.world.mend()
+	} else {
+		for _, name := range s.host.names {
+			n := s.host.nodes[name]
+			n.down, n.alone, n.sees, n.skew = now, now, now, 0
+		}
 	}
 	for _, c := range s.parked {
 		if c.fault != noFault && !c.acted {
@@ -102,6 +106,10 @@ func (s *sim) rests(c *copyOf) bool {
 func (s *sim) evident(c *copyOf) {
 	for _, n := range c.inFlight() {
 		s.figures.Events["ops left to people"]++
+		if s.world != nil {
+			s.tell("left to people:", n.Short())
+			continue
+		}
 		for _, one := range s.host.sent {
 			if one.nonce != n || one.by.copy != c {
 				continue
@@ -126,6 +134,10 @@ func (s *sim) evident(c *copyOf) {
 func (s *sim) again(lead *instance, c *copyOf) {
 	before := len(s.writs)
 	for _, vmid := range s.vmids {
+		if s.world != nil {
+			s.world.again(lead, vmid)
+			continue
+		}
 		if g := s.host.guests[vmid]; g != nil {
 			s.host.ends[g.uuid] = &end{step: s.step}
 			s.host.remove(g)

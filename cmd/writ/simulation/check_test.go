@@ -32,6 +32,9 @@ type record struct {
 	Envelope   []byte    `json:"envelope"`
 	Resolution *struct{} `json:"resolution"`
 	Adopted    bool      `json:"adopted"`
+	Keyless    bool      `json:"keyless"`
+	Class      op.Class  `json:"class"`
+	Intent     op.Intent `json:"intent"`
 
 	typ  string
 	step int
@@ -54,6 +57,10 @@ func (s *sim) failed(c *copyOf, n op.Nonce, data []byte) {
 		return
 	}
 	s.figures.Failed[r.Kind+"/"+r.Effect]++
+	if s.world != nil {
+		s.world.failed(r)
+		return
+	}
 	if r.Effect != "none" || s.excused(c) {
 		return
 	}
@@ -90,12 +97,16 @@ func (s *sim) count() {
 		terms += len(c.terms)
 	}
 	f.Events["ops"] += ops
-	f.Events["launches"] += len(s.host.sent)
-	f.Events["effects"] += len(s.host.effects)
+	launches, effects := len(*s.launches()), s.effects()
+	if s.world != nil {
+		s.world.count(f)
+	}
+	f.Events["launches"] += launches
+	f.Events["effects"] += effects
 	f.Events["take-overs"] += terms
 	f.Events["processes"] += s.processes
-	f.spread("effects", len(s.host.effects))
-	f.spread("launches", len(s.host.sent))
+	f.spread("effects", effects)
+	f.spread("launches", launches)
 	f.spread("take-overs", terms)
 	f.spread("ops", ops)
 	f.Kinds[s.kind()]++
@@ -106,13 +117,28 @@ func (s *sim) count() {
 	}
 }
 
+// effects is how many ops had one.
+func (s *sim) effects() int {
+	if s.world == nil {
+		return len(s.host.effects)
+	}
+	ops := make(map[string]bool)
+	for _, d := range s.world.deeds {
+		ops[d.opID] = true
+	}
+	return len(ops)
+}
+
 // kind says what kind of history it was.
 func (s *sim) kind() string {
 	kind := "liveness"
 	if s.safety {
 		kind = "safety"
 	}
-	if s.host.shared {
+	if s.world != nil {
+		kind = "carried, " + kind
+	}
+	if s.world != nil && s.world.shared || s.world == nil && s.host.shared {
 		kind += ", shared credential"
 	}
 	kind += []string{"", ", old ledger put back", ", old ledger and marks put back", ", machines cloned"}[s.copying]
@@ -258,6 +284,10 @@ func (t *story) tell(r record) {
 
 // started: only what somebody who may has signed is ever claimed.
 func (t *story) started(r record) {
+	if r.Keyless && t.sim.world != nil {
+		t.sim.world.claimed(t.nonce, r)
+		return
+	}
 	o := t.sim.orders[t.nonce]
 	if o == nil || o.hostile || !bytes.Equal(r.Envelope, o.envelope) {
 		t.sim.wrong("op %s was claimed by what nobody who may has signed", t.nonce.Short())
@@ -268,6 +298,9 @@ func (t *story) started(r record) {
 func (t *story) succeeded(r record) {
 	s := t.sim
 	s.figures.Events["ops succeeded"]++
+	if s.world != nil {
+		return // that was looked at when it became durable
+	}
 	if o := s.orders[t.nonce]; o != nil {
 		if e := s.host.ends[o.uuid]; e == nil || e.step > r.step {
 			s.figures.False++
@@ -279,8 +312,8 @@ func (t *story) succeeded(r record) {
 // without: no effect was had by the attempt, nor ever will be.
 func (t *story) without(r record) {
 	s := t.sim
-	if s.excused(t.copy) {
-		return
+	if s.world != nil || s.excused(t.copy) {
+		return // in a world each effect is held against it as it comes
 	}
 	for _, e := range s.host.effects {
 		if r.Resolution != nil && e.of.opID == r.OpID && e.step < r.step {

@@ -5,13 +5,22 @@
 //
 // Real are the engine with its gate, policies, signatures, elections and
 // recovery, the folding of streams, and, in some histories, the projection that
-// lists what is in flight. Of the adapter for Proxmox VE real are the composing
-// of requests and the verdict on what a launch's failure proves; its exchanges
-// with the host are played one by one (executor_test.go, fence_test.go).
-// Simulated are the store as a process reaches it (store_test.go), the cluster
-// (host_test.go), the machines' clocks, the people who order and settle, and
-// those who know nothing of the service and act past it (people_test.go,
-// sim_test.go), and whatever goes wrong (fate_test.go).
+// lists what is in flight. Simulated are the store as a process reaches it
+// (store_test.go), the machines' clocks, the people who order and settle, and
+// those who know nothing of the service and act past it, and whatever goes wrong
+// (fate_test.go). Histories are of two kinds:
+//
+//   - Those that are played (sim_test.go), of guest-destroy. Of the adapter for
+//     Proxmox VE real are the composing of requests and the verdict on what a
+//     launch's failure proves; its exchanges with the host (host_test.go) are
+//     played one by one (executor_test.go, fence_test.go). Only in these is the
+//     ledger copied, and do children of killed workers go on.
+//   - Those that are carried (carried_test.go), of every class, signed and keyless.
+//     The adapter's own executors do all of it; each of their HTTP requests is
+//     parked and carried to a cluster simulated by its API (carrier_test.go,
+//     world_test.go, adapters/pvesim). People, and what goes wrong there, are in
+//     life_test.go and trouble_test.go; accounts_test.go compares what the cluster
+//     says that it did with what was ordered, announced and put on record.
 //
 // # One seed, one history
 //
@@ -52,6 +61,13 @@
 //   - Each stream has its revisions, its chain, its order of events, its
 //     attempts and its times in order; epochs follow one another.
 //
+// Of carried histories, where the thing can also be a snapshot, a volume, a
+// backup or a pool: its effects are only on what was signed for, as it was then;
+// OpSucceeded of an op that stops a guest or takes something away is true also if
+// other people were quicker; a snapshot that could not be made, and of which all
+// is taken back, counts as no effect; so does a backup that other people have
+// deleted since, which the host shows no trace of.
+//
 // In histories of liveness everything is made well at some time. Then somebody
 // leads, each op ends or stands in the recovery queue of who leads, none stands
 // there whose one task ended as a success, people can settle all that do, and
@@ -71,9 +87,10 @@
 //     requests still may hit the next guest with the VMID once people have taken
 //     the first away, or have settled the op as unknown.
 //   - A worker of the host knows no identity. A request that was let in for the
-//     guest that was signed for, and is held up until other people, or a second
-//     delivery of it, have taken that one away, hits the next one with its VMID.
-//     No service can keep it from that; such cases are counted.
+//     guest that was signed for, and is held up until other people, another copy
+//     of the ledger, or a second delivery of it, have taken that one away, hits
+//     the next one with its VMID. No service can keep it from that; such cases
+//     are counted.
 //   - People lift a guest's protection only when no request that the host has let
 //     in for it is held up any more.
 //   - Of a request that was delivered twice, the first may become a task that
@@ -82,6 +99,12 @@
 //     does is counted, and not held against the record.
 //   - What a killed worker may have left at work the host tells with each finding
 //     about a guest that is there, whatever else it says of it.
+//   - A right on a storage, or on a guest for its snapshots, outlives what it was
+//     given for: a request held up until other people have put another volume or
+//     snapshot of that name in its place hits that one. It was looked at after the
+//     right was given; such cases are counted.
+//   - A restore leaves the rights on the guest that it goes over: delivered twice,
+//     it restores twice.
 //   - Two calls with one key that are made at the same step, by goroutines that
 //     the same event woke, are told apart by which came first. That is the same
 //     each time unless the machine takes the processor away right there: a seed

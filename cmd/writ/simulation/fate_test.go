@@ -21,10 +21,15 @@ func (s *sim) fate() {
 	if lead := s.leader(); lead != nil && r.per1000(600) {
 		i = lead
 	}
-	n := s.host.nodes[s.host.names[r.upTo(len(s.host.names))]]
+	var n *node
+	if s.world == nil {
+		n = s.host.nodes[s.host.names[r.upTo(len(s.host.names))]]
+	}
 	now := s.now()
 	p := i.up
 	switch k := r.upTo(15); {
+	case k >= 9 && s.world != nil:
+		s.world.fate()
 	case k >= 9:
 		s.fateOfHost(n, now)
 	case p == nil || p.leaving:
@@ -37,15 +42,15 @@ func (s *sim) fate() {
 		s.leave(i, func() { s.riseLater(i) })
 	case k == 3:
 		s.figures.Events["partitions"]++
-		p.storeCut = now.Add(r.within(3 * time.Minute))
+		p.storeCut = now.Add(s.lasting(3 * time.Minute))
 		s.tell(p.name, "is cut off from the store")
 	case k == 4:
 		s.figures.Events["partitions"]++
-		p.hostCut = now.Add(r.within(2 * time.Minute))
+		p.hostCut = now.Add(s.lasting(2 * time.Minute))
 		s.tell(p.name, "is cut off from the host")
 	case k == 5 || k == 6:
 		s.figures.Events["processes paused"]++
-		p.pausedUntil = now.Add(r.within(3 * time.Minute))
+		p.pausedUntil = now.Add(s.lasting(3 * time.Minute))
 		s.tell(p.name, "stands still")
 	case k == 7:
 		s.figures.Events["clocks set"]++
@@ -61,6 +66,15 @@ func (s *sim) fate() {
 			s.begin(func() { _ = p.enforce(context.Background()) })
 		}
 	}
+}
+
+// lasting is how long something is wrong with a process, in carried histories
+// less, as they are shorter.
+func (s *sim) lasting(most time.Duration) time.Duration {
+	if s.world != nil {
+		most /= 4
+	}
+	return s.rng.within(most)
 }
 
 func (s *sim) fateOfHost(n *node, now time.Time) {

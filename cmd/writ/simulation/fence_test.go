@@ -198,7 +198,9 @@ func (h *host) probe(l *op.Launching, exit string) engine.Finding {
 	case g.uuid != l.Observed.SMBIOSUUID && g.vmgenid != l.Observed.VMGenID && !front.quorate(now):
 		return says(op.EffectUnknown, "it is another guest by now, says a node that is not part of the quorum")
 	case g.uuid != l.Observed.SMBIOSUUID && g.vmgenid != l.Observed.VMGenID:
-		return says(op.EffectDone, "it is another guest by now")
+		f := says(op.EffectDone, "it is another guest by now")
+		f.MayStillAct = h.orphans(l, exit) != ""
+		return f
 	}
 	// What may still be at work is told whatever else there is to say.
 	doubt := h.orphans(l, exit)

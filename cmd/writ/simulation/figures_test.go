@@ -22,6 +22,10 @@ type figures struct {
 	Answers map[string]int `json:"answers"`
 	Failed  map[string]int `json:"failed"`
 	Faults  map[string]int `json:"faults"`
+	// Classes are the ends of ops in carried histories, by class, and Effects what
+	// their requests did on the host.
+	Classes map[string]map[string]int `json:"classes,omitempty"`
+	Effects map[string]int            `json:"effects,omitempty"`
 	// PerSeed tells how many seeds had so many effects, launches, terms, and ops
 	// left to people: what happens in most histories, and what in few.
 	PerSeed map[string]map[int]int `json:"seeds_by_number_of"`
@@ -30,7 +34,7 @@ type figures struct {
 func newFigures() figures {
 	return figures{
 		Kinds: make(map[string]int), Events: make(map[string]int), Answers: make(map[string]int), Failed: make(map[string]int),
-		Faults: make(map[string]int), PerSeed: make(map[string]map[int]int),
+		Faults: make(map[string]int), Classes: make(map[string]map[string]int), Effects: make(map[string]int), PerSeed: make(map[string]map[int]int),
 	}
 }
 
@@ -61,6 +65,13 @@ func (f *figures) add(o figures) {
 	sum(f.Answers, o.Answers)
 	sum(f.Failed, o.Failed)
 	sum(f.Faults, o.Faults)
+	sum(f.Effects, o.Effects)
+	for class, m := range o.Classes {
+		if f.Classes[class] == nil {
+			f.Classes[class] = make(map[string]int)
+		}
+		sum(f.Classes[class], m)
+	}
 	for of, m := range o.PerSeed {
 		if f.PerSeed[of] == nil {
 			f.PerSeed[of] = make(map[int]int)

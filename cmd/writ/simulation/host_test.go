@@ -378,5 +378,5 @@ func executors() (shared, attempt engine.Executor) {
 	if err != nil {
 		panic(err)
 	}
-	return one.GuestDestroy(), own.GuestDestroy()
+	return one.Executors()[op.GuestDestroy], own.Executors()[op.GuestDestroy]
 }

@@ -25,6 +25,18 @@ type order struct {
 	uuid     string
 	hostile  bool // nobody who may has signed it, or not this
 	audience string
+
+	// Of carried histories.
+	prize   string // what it is about, as it was when it was signed
+	keyless bool
+}
+
+// label is for the history.
+func (o *order) label() string {
+	if o.prize != "" {
+		return string(o.doc.Class) + " of " + o.prize
+	}
+	return o.uuid[24:]
 }
 
 // What takes long to make, and is the same in each history, is made once.
@@ -89,15 +101,23 @@ func (s *sim) order(g *guest) *order {
 
 // seal signs a document, once in the life of the program.
 func seal(d signedop.Document, by signedop.Signer) []byte {
+	if d.Class != op.GuestDestroy {
+		return sealAnew(d, by)
+	}
 	key := fmt.Sprint(d.Nonce, d.Audience, d.Target.Guest.VMID, d.Expect, d.ExpiresAt.Unix(), by.Key().Fingerprint)
 	if raw := sealed[key]; raw != nil {
 		return raw
 	}
+	raw := sealAnew(d, by)
+	sealed[key] = raw
+	return raw
+}
+
+func sealAnew(d signedop.Document, by signedop.Signer) []byte {
 	raw, err := signedop.Seal(d, by)
 	if err != nil {
 		panic(err)
 	}
-	sealed[key] = raw
 	return raw
 }
 
@@ -110,7 +130,7 @@ func (s *sim) deliver(i *instance, o *order, twist int) {
 	sub := engine.Submission{Intent: o.doc.Intent(), Envelope: o.envelope, SubmittedBy: "caller"}
 	switch twist {
 	case 1: // another guest than the one that was signed for
-		sub.Intent.Target.Guest = &op.Guest{Type: op.QEMU, VMID: 100 + (o.vmid-99)%len(s.vmids)}
+		sub.Intent.Target.Node, sub.Intent.Target.Guest = "pve9", &op.Guest{Type: op.QEMU, VMID: 100 + max(0, o.vmid-99)%len(s.vmids)}
 	case 2: // a byte was changed on the way
 		sub.Envelope = bytes.Clone(o.envelope)
 		sub.Envelope[s.rng.upTo(len(sub.Envelope))] ^= 1
@@ -118,7 +138,7 @@ func (s *sim) deliver(i *instance, o *order, twist int) {
 		sub.Envelope = nil
 	}
 	s.figures.Events["deliveries"]++
-	s.tell("order for", o.uuid[24:], "is delivered to", p.name)
+	s.tell("order for", o.label(), "is delivered to", p.name)
 	ctx, cancel := context.WithCancel(s.caller())
 	if s.rng.per1000(200) {
 		s.after(s.rng.within(10*time.Second), cancel)
@@ -165,10 +185,10 @@ func (s *sim) settle(i *instance, n op.Nonce) bool {
 		Verdict: signedop.VerdictFailed, Effect: op.EffectUnknown, Role: "resolver", RequestedBy: "bob",
 		NotBefore: s.start.Add(-time.Hour).UTC(), ExpiresAt: s.start.Add(12 * time.Hour).UTC(), Reason: "looked at it",
 	}
-	switch end := s.host.ends[s.orders[n].uuid]; {
-	case end != nil && end.of != nil && end.of.opID == o.OpID && !s.active(o.OpID):
+	switch done, none := s.seenOf(s.orders[n], o.OpID); {
+	case done:
 		r.Verdict, r.Effect = signedop.VerdictSucceeded, op.EffectDone
-	case !s.touched(o.OpID) && s.rng.per1000(500):
+	case none && s.rng.per1000(500):
 		r.Effect = op.EffectNone // so it looks; whether something may still act the service finds out
 	}
 	raw, err := signedop.SealResolution(r, bob)
@@ -186,6 +206,17 @@ func (s *sim) settle(i *instance, n op.Nonce) bool {
 		s.answered(a)
 	})
 	return true
+}
+
+// seenOf is what a person who looks at the host takes an attempt for: done, or
+// without effect, or neither.
+func (s *sim) seenOf(o *order, opID string) (done, none bool) {
+	if w := s.world; w != nil {
+		still := !w.atWork(opID)
+		return still && w.done(o, opID), still && !w.touched(opID)
+	}
+	end := s.host.ends[o.uuid]
+	return end != nil && end.of != nil && end.of.opID == opID && !s.active(opID), !s.touched(opID)
 }
 
 // touched tells whether an attempt has had an effect.

@@ -104,13 +104,18 @@ func (s *sim) rise(i *instance) {
 	st := store{i.copy, p}
 	who := engine.Identity{Site: gate.Site{Agent: agent, Ledger: s.audience}, Instance: i.name}
 	p.book = engine.NewPolicyBook(st, who, p)
-	host := executor{p}
+	var host engine.Host = executor{p}
+	executors := map[op.Class]engine.Executor{op.GuestDestroy: executor{p}}
+	foreign, hostTime := p.foreign, p.hostTime
+	if s.world != nil {
+		host, executors, foreign, hostTime = p.carried()
+	}
 	log := slog.New(slog.DiscardHandler)
 	if s.verbose != nil {
 		log = slog.New(slog.NewTextHandler(s.verbose, nil)).With("process", p.name)
 	}
 	cfg := engine.Config{
-		Identity: who, Store: st, Policies: p.book, Host: host, Executors: map[op.Class]engine.Executor{op.GuestDestroy: host},
+		Identity: who, Store: st, Policies: p.book, Host: host, Executors: executors,
 		Clock: p, Draw: p.draw, Log: log, RecoverEvery: 20 * time.Second, AppendTimeout: appendTimeout, Parallel: 4, Queue: 16,
 		Pace: engine.Pace{
 			AppendRetry: 200 * time.Millisecond, AppendRetryMax: 5 * time.Second, HostRetry: 500 * time.Millisecond, HostRetryMax: 20 * time.Second,
@@ -118,7 +123,7 @@ func (s *sim) rise(i *instance) {
 		},
 		OnLead: func(ctx context.Context) error { return p.enforce(ctx) },
 		Guard: engine.Guard{
-			Witness: i.copy.witnessOf(i.name), Foreign: p.foreign, HostTime: p.hostTime, Shared: !s.alone,
+			Witness: i.copy.witnessOf(i.name), Foreign: foreign, HostTime: hostTime, Shared: !s.alone,
 		},
 		Pending: p.pending,
 	}
@@ -151,7 +156,11 @@ func (p *process) enforce(ctx context.Context) error {
 	}
 	p.busy = true
 	defer func() { p.busy = false }()
-	_, err := p.book.Enforce(ctx, policies[p.sim.policy], op.Digest{})
+	all := policies
+	if p.sim.world != nil {
+		all = worldPolicies
+	}
+	_, err := p.book.Enforce(ctx, all[p.sim.policy], op.Digest{})
 	return err
 }
 

@@ -29,6 +29,7 @@ type call struct {
 	fault  fault
 	linger time.Duration // between what it does and its answer
 	acted  bool
+	begun  bool // it is with the host, which has not answered
 	err    error
 	done   chan struct{}
 }
@@ -97,9 +98,14 @@ type scheduler struct {
 	parked []*call
 	agenda agenda
 	seq    int
-	calm   bool // nothing goes wrong any more
+	calm   bool   // nothing goes wrong any more
+	each   func() // after each step
 	log    []byte
 	faults [faultsEnd]int
+
+	// bell wakes whoever lets time pass, when a call comes meanwhile: nil where
+	// all that waits for a time is parked.
+	bell chan struct{}
 
 	mu      sync.Mutex // guards what follows
 	arrived []*call
@@ -136,6 +142,10 @@ func (s *scheduler) park(c *call) error {
 	s.mu.Unlock()
 	if dead {
 		return errDead
+	}
+	select {
+	case s.bell <- struct{}{}:
+	default:
 	}
 	<-c.done
 	return c.err
@@ -194,6 +204,9 @@ func (c *call) plan(d *dice, now time.Time, calm bool) {
 		c.fault = []fault{lost, replyLost, replyLost, delayed, hangs, twice}[d.upTo(6)]
 	case moves:
 		c.fault = []fault{lost, replyLost, replyLost, hangs}[d.upTo(4)]
+		if c.late != nil && d.per1000(300) {
+			c.fault = delayed
+		}
 	case reads, asks, waits:
 		c.fault = []fault{lost, lost, hangs}[d.upTo(3)]
 	}
@@ -212,12 +225,12 @@ func (c *call) ready(now time.Time) bool {
 	if c.given(now) {
 		return true
 	}
-	return !now.Before(c.due) && (c.fault != hangs || c.acted)
+	return !c.begun && !now.Before(c.due) && (c.fault != hangs || c.acted)
 }
 
 // wake gives when a call has to be looked at again at the latest.
 func (c *call) wake() (at time.Time, ok bool) {
-	if c.fault != hangs || c.acted {
+	if !c.begun && (c.fault != hangs || c.acted) {
 		at, ok = c.due, true
 	}
 	sooner := func(t time.Time) {
@@ -279,6 +292,9 @@ func (s *scheduler) run(end time.Time, stop func() bool) {
 			e, _ := heap.Pop(&s.agenda).(event)
 			e.do()
 		}
+		if s.each != nil {
+			s.each()
+		}
 	}
 }
 
@@ -296,7 +312,20 @@ func (s *scheduler) pass(now, end time.Time) bool {
 	if len(s.agenda) > 0 && s.agenda[0].at.Before(at) {
 		at = s.agenda[0].at
 	}
-	time.Sleep(max(at.Sub(now), time.Nanosecond))
+	if s.bell == nil {
+		time.Sleep(max(at.Sub(now), time.Nanosecond))
+		return true
+	}
+	select { // what rang has been taken up
+	case <-s.bell:
+	default:
+	}
+	timer := time.NewTimer(max(at.Sub(now), time.Nanosecond))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-s.bell:
+	}
 	return true
 }
 
@@ -342,6 +371,10 @@ func (s *scheduler) carryOut(c *call, now time.Time) {
 			if f == twice && c.late != nil {
 				c.late()
 			}
+		}
+		if c.begun {
+			s.tell("under way", c.key)
+			return
 		}
 		if c.linger > 0 {
 			c.acted, c.due = true, now.Add(c.linger)

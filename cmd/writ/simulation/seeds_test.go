@@ -16,31 +16,48 @@ import (
 )
 
 var (
-	seeds = flag.Int("seeds", 100, "how many histories TestSeeds plays, each twice")
-	first = flag.Uint64("first", 1, "seed of the first of them; with -figures, of the very first")
-	keep  = flag.String("figures", "", "file in which the figures of all histories are gathered, over runs: each run goes on after the last seed done")
-	shown = flag.Int("tail", 60, "how many of the last lines are shown of a history in which something is wrong")
-	words = flag.Bool("words", false, "show what the service logs; for one seed")
-	chunk = flag.String("chunk", "", "play these histories in this process and write the figures to a file: first,count,file")
+	seeds   = flag.Int("seeds", 100, "how many histories TestSeeds plays in which the host's exchanges are played, each twice")
+	carried = flag.Int("carried", 80, "how many histories TestSeeds plays in which the adapter's own requests are carried to a simulated cluster, each twice")
+	first   = flag.Uint64("first", 1, "seed of the first of them; with -figures, of the very first")
+	keep    = flag.String("figures", "", "file in which the figures of all histories are gathered, over runs: each run goes on after the last seed done")
+	shown   = flag.Int("tail", 60, "how many of the last lines are shown of a history in which something is wrong")
+	words   = flag.Bool("words", false, "show what the service logs; for one seed")
+	chunk   = flag.String("chunk", "", "play these histories in this process and write the figures to a file: kind,first,count,file")
 )
 
 // Whatever goes wrong with store, host, processes, clocks and people, what must
 // never be is not; and a seed always gives the same history.
 func TestSeeds(t *testing.T) {
 	if *chunk != "" {
-		part, count, file := chunkOf(t, *chunk)
-		playAll(t, part, count).save(t, file)
+		part, file := chunkOf(t, *chunk)
+		playAll(t, part).save(t, file)
 		return
 	}
 	if *words {
-		playAll(t, *first, *seeds)
+		playAll(t, histories{playedKind, *first, *seeds})
+		playAll(t, histories{carriedKind, *first, *carried})
 		return
 	}
 	share(t)
 }
 
+// A kind is one of the two of histories.
+type kind string
+
+const (
+	playedKind  kind = "played"  // the adapter's exchanges with the host are played
+	carriedKind kind = "carried" // its own requests are carried to a simulated cluster
+)
+
+// histories are some of a kind, one for each seed.
+type histories struct {
+	kind  kind
+	first uint64
+	count int
+}
+
 // playAll plays histories in this process, each twice.
-func playAll(t *testing.T, from uint64, count int) *figures {
+func playAll(t *testing.T, part histories) *figures {
 	t.Helper()
 	// The collector takes turns with goroutines: which goroutine comes first must
 	// not depend on when it does.
@@ -48,25 +65,25 @@ func playAll(t *testing.T, from uint64, count int) *figures {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	total := newFigures()
 	var one, two []byte
-	for i := range count {
-		seed := from + uint64(i)
-		s, again := history(t, seed, one), history(t, seed, two)
+	for i := range part.count {
+		seed := part.first + uint64(i)
+		s, again := history(t, part.kind, seed, one), history(t, part.kind, seed, two)
 		one, two = s.log, again.log
 		if !shuffled && !bytes.Equal(one, two) {
 			parted := parting(one, two)
-			s, again = history(t, seed, one), history(t, seed, two)
+			s, again = history(t, part.kind, seed, one), history(t, part.kind, seed, two)
 			one, two = s.log, again.log
 			s.figures.Disturbed++
 			if !bytes.Equal(one, two) {
 				s.figures.Unequal++
-				t.Errorf("seed %d gives more than one history; %s\n%s", seed, replay(seed), parting(one, two))
+				t.Errorf("%s seed %d gives more than one history; %s\n%s", part.kind, seed, replay(part.kind, seed), parting(one, two))
 			} else {
-				t.Logf("seed %d was disturbed:\n%s", seed, parted)
+				t.Logf("%s seed %d was disturbed:\n%s", part.kind, seed, parted)
 			}
 		}
 		if len(s.failures) > 0 {
 			s.figures.Wrong++
-			t.Errorf("seed %d; %s\n%s\nthe end of its history:\n%s", seed, replay(seed), strings.Join(s.failures, "\n"), lastLines(one, *shown))
+			t.Errorf("%s seed %d; %s\n%s\nthe end of its history:\n%s", part.kind, seed, replay(part.kind, seed), strings.Join(s.failures, "\n"), lastLines(one, *shown))
 		}
 		if s.figures.Wrong+s.figures.Unequal > 0 {
 			s.figures.Which = []uint64{seed}
@@ -79,18 +96,28 @@ func playAll(t *testing.T, from uint64, count int) *figures {
 	return &total
 }
 
-func replay(seed uint64) string {
-	return fmt.Sprintf("play it again with: go test ./cmd/writ/simulation -run TestSeeds -seeds 1 -first %d -tail 100000", seed)
+func replay(k kind, seed uint64) string {
+	one := "-seeds 1 -carried 0"
+	if k == carriedKind {
+		one = "-seeds 0 -carried 1"
+	}
+	return fmt.Sprintf("play it again with: go test ./cmd/writ/simulation -run TestSeeds %s -first %d -tail 100000", one, seed)
 }
 
 // history plays one.
-func history(t *testing.T, seed uint64, into []byte) (s *sim) {
+func history(t *testing.T, k kind, seed uint64, into []byte) (s *sim) {
 	t.Helper()
 	var log io.Writer
 	if *words {
 		log = os.Stderr
 	}
-	synctest.Test(t, func(*testing.T) { s = play(seed, log, into) })
+	synctest.Test(t, func(*testing.T) {
+		if k == carriedKind {
+			s = carry(seed, log, into)
+			return
+		}
+		s = play(seed, log, into)
+	})
 	return s
 }
 
@@ -117,20 +144,21 @@ func parting(one, two []byte) string {
 	return fmt.Sprintf("%s\nthen the one:\n%s\nand the other:\n%s", lastLines(one[:from], 12), next(one), next(two))
 }
 
-func chunkOf(t *testing.T, text string) (from uint64, count int, file string) {
+func chunkOf(t *testing.T, text string) (part histories, file string) {
 	t.Helper()
-	parts := strings.SplitN(text, ",", 3)
-	if len(parts) != 3 {
-		t.Fatalf("-chunk: got %q, want first,count,file", text)
+	parts := strings.SplitN(text, ",", 4)
+	if len(parts) != 4 {
+		t.Fatalf("-chunk: got %q, want kind,first,count,file", text)
 	}
-	from, err := strconv.ParseUint(parts[0], 10, 64)
+	from, err := strconv.ParseUint(parts[1], 10, 64)
 	if err != nil {
 		t.Fatalf("-chunk: %v", err)
 	}
-	if count, err = strconv.Atoi(parts[1]); err != nil {
+	count, err := strconv.Atoi(parts[2])
+	if err != nil {
 		t.Fatalf("-chunk: %v", err)
 	}
-	return from, count, parts[2]
+	return histories{kind(parts[0]), from, count}, parts[3]
 }
 
 // tellable are the environment's settings without those that would let another

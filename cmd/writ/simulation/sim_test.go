@@ -45,6 +45,8 @@ type sim struct {
 	calls     sync.WaitGroup
 	verbose   io.Writer
 
+	world *world // the cluster of a carried history; nil otherwise
+
 	announcements map[string]*announcement
 	credentials   map[string]bool
 	figures       figures
@@ -63,13 +65,7 @@ const (
 
 // play plays one history to its end and says what it was.
 func play(seed uint64, verbose io.Writer, into []byte) *sim {
-	s := &sim{
-		accepted: make(map[string]bool), orders: make(map[op.Nonce]*order), settled: make(map[string]bool), settledOn: make(map[int]bool), drawn: make(map[string]int),
-		announcements: make(map[string]*announcement), credentials: make(map[string]bool), audience: string(ledger), verbose: verbose,
-	}
-	s.scheduler = scheduler{seed: seed, rng: diceFor(seed, "world", 0), asked: make(map[string]uint64), log: into[:0]}
-	s.start = s.now()
-	s.figures = newFigures()
+	s := newSim(seed, verbose, into)
 	r := &s.rng
 	s.faulty = []int{0, 20, 60, 130}[r.upTo(4)]
 	s.views = r.per1000(120)
@@ -85,6 +81,34 @@ func play(seed uint64, verbose io.Writer, into []byte) *sim {
 		s.vmids = append(s.vmids, 100+i)
 		s.host.create(100+i, s.host.names[r.upTo(3)])
 	}
+	s.populate()
+	s.after(8*time.Second, s.people)
+	s.after(15*time.Second, s.fate)
+	if s.copying != noCopies {
+		s.after(r.between(2*time.Minute, 5*time.Minute), s.copyLedger)
+	}
+	s.run(s.start.Add(6*time.Minute), nil)
+	if !s.safety {
+		s.settleDown()
+	}
+	s.finish()
+	return s
+}
+
+func newSim(seed uint64, verbose io.Writer, into []byte) *sim {
+	s := &sim{
+		accepted: make(map[string]bool), orders: make(map[op.Nonce]*order), settled: make(map[string]bool), settledOn: make(map[int]bool), drawn: make(map[string]int),
+		announcements: make(map[string]*announcement), credentials: make(map[string]bool), audience: string(ledger), verbose: verbose,
+	}
+	s.scheduler = scheduler{seed: seed, rng: diceFor(seed, "world", 0), asked: make(map[string]uint64), log: into[:0]}
+	s.start = s.now()
+	s.figures = newFigures()
+	return s
+}
+
+// populate makes the ledger and the instances that use it.
+func (s *sim) populate() {
+	r := &s.rng
 	s.copies = []*copyOf{newCopy(s, 0)}
 	names := []string{"a", "b", "c"}
 	switch {
@@ -99,17 +123,6 @@ func play(seed uint64, verbose io.Writer, into []byte) *sim {
 	for _, i := range s.instances {
 		s.after(r.within(5*time.Second), func() { s.rise(i) })
 	}
-	s.after(8*time.Second, s.people)
-	s.after(15*time.Second, s.fate)
-	if s.copying != noCopies {
-		s.after(r.between(2*time.Minute, 5*time.Minute), s.copyLedger)
-	}
-	s.run(s.start.Add(6*time.Minute), nil)
-	if !s.safety {
-		s.settleDown()
-	}
-	s.finish()
-	return s
 }
 
 // people do one thing, and the next one a little later.
@@ -243,6 +256,18 @@ func (s *sim) leader() *instance {
 // protection is lifted, and then nothing may come of what was said to have no
 // effect.
 func (s *sim) finish() {
+	s.stop()
+	for range 3 {
+		for _, vmid := range s.vmids {
+			s.lift(vmid)
+		}
+		s.run(s.now().Add(3*time.Minute), nil)
+	}
+	s.check()
+}
+
+// stop ends all processes, and whoever calls them.
+func (s *sim) stop() {
 	s.over, s.calm = true, true
 	for _, i := range s.instances {
 		if i.up != nil {
@@ -251,11 +276,4 @@ func (s *sim) finish() {
 	}
 	synctest.Wait()
 	s.calls.Wait()
-	for range 3 {
-		for _, vmid := range s.vmids {
-			s.lift(vmid)
-		}
-		s.run(s.now().Add(3*time.Minute), nil)
-	}
-	s.check()
 }

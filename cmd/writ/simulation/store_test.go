@@ -80,8 +80,12 @@ func (c *copyOf) append(stream eventstore.StreamID, expected eventstore.Expected
 		}
 		c.last[n] = events[len(events)-1].Type
 		switch c.last[n] {
+		case op.TypeStarted:
+			c.sim.claimed(n, events[len(events)-1].Data)
 		case op.TypeLaunching:
 			c.sim.announced(c, n, events[len(events)-1].Data)
+		case op.TypeSucceeded:
+			c.sim.succeeded(n, events[len(events)-1].Data)
 		case op.TypeFailed:
 			c.sim.failed(c, n, events[len(events)-1].Data)
 		}

@@ -24,6 +24,8 @@ const chunkSeeds = 250
 type gathered struct {
 	First uint64 `json:"first_seed"`
 	Next  uint64 `json:"next_seed"` // all before it are done
+	// NextCarried is the same for carried histories, whose seeds are their own.
+	NextCarried uint64 `json:"next_carried_seed"`
 	figures
 }
 
@@ -31,19 +33,15 @@ type gathered struct {
 // history is the same each time only where nothing else runs beside it.
 func share(t *testing.T) {
 	t.Helper()
-	sum := gathered{First: *first, Next: *first, figures: newFigures()}
+	sum := gathered{First: *first, Next: *first, NextCarried: *first, figures: newFigures()}
 	if *keep != "" {
 		sum.load(t, *keep)
 	}
 	if testing.Short() {
-		*seeds = min(*seeds, 16)
+		*seeds, *carried = min(*seeds, 16), min(*carried, 16)
 	}
 	dir := t.TempDir()
-	size := min(chunkSeeds, max(1, (*seeds+2*runtime.NumCPU()-1)/(2*runtime.NumCPU())))
-	var chunks [][2]uint64
-	for done := 0; done < *seeds; done += size {
-		chunks = append(chunks, [2]uint64{sum.Next + uint64(done), uint64(min(size, *seeds-done))})
-	}
+	chunks := append(chunksOf(histories{playedKind, sum.Next, *seeds}), chunksOf(histories{carriedKind, sum.NextCarried, *carried})...)
 	results := make([]*figures, len(chunks))
 	var mu sync.Mutex // guards what follows
 	next, merged := 0, 0
@@ -58,13 +56,17 @@ func share(t *testing.T) {
 				if i >= len(chunks) {
 					return
 				}
-				f := inProcess(t, dir, chunks[i][0], chunks[i][1])
+				f := inProcess(t, dir, chunks[i])
 				mu.Lock()
 				results[i] = f
 				// In the order of the seeds: a run that is broken off leaves no gap.
 				for merged < len(results) && results[merged] != nil {
 					sum.add(*results[merged])
-					sum.Next = chunks[merged][0] + chunks[merged][1]
+					next := &sum.Next
+					if chunks[merged].kind == carriedKind {
+						next = &sum.NextCarried
+					}
+					*next = chunks[merged].first + uint64(chunks[merged].count)
 					merged++
 					if *keep != "" {
 						sum.save(t, *keep)
@@ -78,19 +80,29 @@ func share(t *testing.T) {
 	t.Logf("%s", sum.text())
 }
 
+// chunksOf shares histories out.
+func chunksOf(all histories) []histories {
+	size := min(chunkSeeds, max(1, (all.count+2*runtime.NumCPU()-1)/(2*runtime.NumCPU())))
+	var chunks []histories
+	for done := 0; done < all.count; done += size {
+		chunks = append(chunks, histories{all.kind, all.first + uint64(done), min(size, all.count-done)})
+	}
+	return chunks
+}
+
 // inProcess plays histories in another process. It gives nil if that did not
 // come to its end.
-func inProcess(t *testing.T, dir string, from, count uint64) *figures {
+func inProcess(t *testing.T, dir string, part histories) *figures {
 	t.Helper()
-	file := filepath.Join(dir, fmt.Sprint(from))
+	file := filepath.Join(dir, fmt.Sprint(part.kind, part.first))
 	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestSeeds$", "-test.timeout=10m",
-		fmt.Sprintf("-tail=%d", *shown), fmt.Sprintf("-chunk=%d,%d,%s", from, count, file))
+		fmt.Sprintf("-tail=%d", *shown), fmt.Sprintf("-chunk=%s,%d,%d,%s", part.kind, part.first, part.count, file))
 	cmd.Env = tellable(os.Environ())
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	err := cmd.Run()
 	if err != nil {
-		t.Errorf("seeds %d to %d: %v\n%s", from, from+count-1, err, out.Bytes())
+		t.Errorf("%s seeds %d to %d: %v\n%s", part.kind, part.first, part.first+uint64(part.count)-1, err, out.Bytes())
 	}
 	f := newFigures()
 	data, readErr := os.ReadFile(file)
@@ -99,7 +111,7 @@ func inProcess(t *testing.T, dir string, from, count uint64) *figures {
 	}
 	if readErr != nil {
 		if err == nil {
-			t.Errorf("seeds %d to %d: %v", from, from+count-1, readErr)
+			t.Errorf("%s seeds %d to %d: %v", part.kind, part.first, part.first+uint64(part.count)-1, readErr)
 		}
 		return nil
 	}
@@ -150,4 +162,5 @@ func (g *gathered) load(t *testing.T, file string) {
 	if err != nil {
 		t.Fatalf("%s can't be read as figures: %v", file, err)
 	}
+	g.NextCarried = max(g.NextCarried, g.First) // of a file that is older than these histories
 }

@@ -1,0 +1,67 @@
+package simulation_test
+
+import (
+	"strings"
+	"testing"
+	"testing/synctest"
+
+	"writ/adapters/pvesim"
+	"writ/domain/op"
+)
+
+// What the accounts of a carried history are for they find.
+func TestAccountsFindWhatIsWrong(t *testing.T) {
+	guest := op.Target{Node: "pve1", Guest: &op.Guest{Type: op.QEMU, VMID: 100}}
+	const nonce, first, second = "6f1c9a0e5d7b4c2f8a3e1d0c9b8a7f6e", "00000000000000000001", "00000000000000000002"
+	destroyed := func(w *world, opID string, instance int) {
+		w.note(pvesim.Effect{Kind: pvesim.GuestDestroyed, VMID: 100, Instance: instance, Tag: opID})
+	}
+	for name, tt := range map[string]struct {
+		happens func(w *world, instance int)
+		want    string // part of what is found; empty for nothing
+	}{
+		"one effect on what was signed for": {func(w *world, i int) { destroyed(w, first, i) }, ""},
+		"an effect that nobody launched":    {func(w *world, i int) { destroyed(w, "00000000000000000009", i) }, "which nobody launched"},
+		"two attempts that both took effect": {func(w *world, i int) {
+			destroyed(w, first, i)
+			destroyed(w, second, i)
+		}, "had two effects"},
+		"an effect on another guest": {func(w *world, i int) { destroyed(w, first, i+1) }, "was signed for"},
+		"an effect after an end without one": {func(w *world, i int) {
+			w.failed(record{OpID: first, Effect: "none"})
+			destroyed(w, first, i)
+		}, "on record as without effect, and now"},
+		"an end without effect after one": {func(w *world, i int) {
+			destroyed(w, first, i)
+			w.failed(record{OpID: first, Effect: "none"})
+		}, "by the host's account it had one"},
+		"a success before the effect": {func(w *world, _ int) {
+			w.sim.succeeded(nonce, []byte(`{"op_id":"`+first+`","class":"guest-destroy"}`))
+		}, "that did not happen"},
+		"a request let in for another guest": {func(w *world, _ int) {
+			w.byOp[first].announced = 1 << 30 // nobody was at it since
+			w.pve.DestroyGuest(100)
+			w.create(100)
+			w.admitted(pvesim.Request{Tag: first})
+		}, "was let in for"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newSim(1, nil, nil)
+				w := newWorld(s, false)
+				defer w.pve.Close()
+				g, _ := w.pve.Guest(100)
+				s.orders[nonce] = &order{nonce: nonce, prize: guestThing(g.Instance)}
+				s.orders[nonce].doc.Class, s.orders[nonce].doc.Target = op.GuestDestroy, guest
+				for _, id := range []string{first, second} {
+					w.byOp[id] = &sent{opID: id, nonce: nonce, vmid: 100}
+				}
+				tt.happens(w, g.Instance)
+				got := strings.Join(s.failures, "; ")
+				if tt.want == "" && got != "" || !strings.Contains(got, tt.want) {
+					t.Errorf("found: got %q, want %q", got, tt.want)
+				}
+			})
+		})
+	}
+}
