@@ -79,6 +79,17 @@ func TestLookup(t *testing.T) {
 			s.Running("UPID:x")
 			return s.Succeeded()
 		}, false, false, 0},
+		{"failed with an effect, and nobody had signed it", func(s *viewtest.Story) eventstore.Recorded {
+			s.StartedKeyless()
+			s.Launching()
+			s.Running("UPID:x")
+			return s.Failed(op.KindTaskFailed, op.EffectPartial)
+		}, false, false, 0},
+		{"taken back after it had failed, and nobody had signed it", func(s *viewtest.Story) eventstore.Recorded {
+			s.StartedKeyless()
+			s.Failed(op.KindPrecondition, op.EffectNone)
+			return s.Voided()
+		}, false, false, 0},
 		{"taken back", func(s *viewtest.Story) eventstore.Recorded { return s.Voided() }, true, false, op.StateVoided},
 	}
 	for _, tt := range tests {

@@ -158,7 +158,7 @@ func (w *worker) checkLaunch(it *item, s *opState) {
 		return
 	}
 	if why := unlike(s.op.Started, e); why != "" {
-		w.find(RequestDiffers, &it.event, e.OpID, "a request for what was signed", why)
+		w.find(RequestDiffers, &it.event, e.OpID, "a request for what was ordered", why)
 	}
 	for _, u := range unmet(s.allowed.Document().Expect, s.op.Started.Intent, e.Observed) {
 		w.find(ExpectationUnmet, &it.event, e.OpID, u.expected, u.found)

@@ -13,11 +13,11 @@ import (
 // An unmetExpectation is one thing that was signed and not so.
 type unmetExpectation struct{ expected, found string }
 
-// unmet compares what the signers expected with what was seen right before the
-// launch. It is written anew, from what the documents say about expectations,
+// unmet compares what the signers expected, and what the class needs, with what
+// was seen right before the launch. It is written anew, from what the documents say about expectations,
 // and not shared with the service: both would agree on the same mistake.
 func unmet(x signedop.Expect, in op.Intent, seen op.Observed) []unmetExpectation {
-	all, t := unmetState(seen), in.Target
+	all, t := append(unmetState(seen), unfit(in, seen)...), in.Target
 	switch {
 	case in.Class.Benign():
 		// Nobody signed what the guest was to look like.
@@ -29,6 +29,13 @@ func unmet(x signedop.Expect, in op.Intent, seen op.Observed) []unmetExpectation
 		all = append(all, unmetGuest(x, *t.Guest, seen)...)
 	case seen.Node != t.Node:
 		all = append(all, unmetExpectation{"node " + t.Node, "node " + seen.Node})
+	}
+	if x.Plan != "" && x.Plan != seen.Plan {
+		found := "no plan read"
+		if seen.Plan != "" {
+			found = "plan " + seen.Plan
+		}
+		all = append(all, unmetExpectation{"plan " + x.Plan, found})
 	}
 	return append(all, unmetSubject(x, t, seen)...)
 }

@@ -98,9 +98,9 @@ func (k Kind) Meaning() string {
 	case LaunchNotAllowed:
 		return "the gate, asked again for the moment of the launch, refuses"
 	case ExpectationUnmet:
-		return "the request was announced though the target was not as the signers expected it"
+		return "the request was announced though the target was not as the signers expected it, or not as its class needs it"
 	case RequestDiffers:
-		return "the announced request is for something else than was signed"
+		return "the announced request is for something else than was ordered, or in another form"
 	case ResolutionDiffers:
 		return "an op was settled otherwise than a signed and allowed resolution says"
 	case TaskOfTwoOps:

@@ -1,7 +1,6 @@
 package audit
 
 import (
-	"fmt"
 	"strconv"
 
 	"writ/domain/op"
@@ -64,62 +63,10 @@ func unmetSubject(x signedop.Expect, t op.Target, seen op.Observed) []unmetExpec
 			if x.Disk.WWN != "" {
 				differ("disk wwn", x.Disk.WWN, seen.Disk.WWN)
 			}
+			if x.Disk.Model != "" {
+				differ("disk model", x.Disk.Model, seen.Disk.Model)
+			}
 		}
 	}
 	return all
-}
-
-// unlike tells how an announced request is not for the target that was signed;
-// empty if it is.
-func unlike(s *op.Started, l *op.Launching) string {
-	if l.Node != l.Observed.Node {
-		return fmt.Sprintf("a request to node %s, the target was seen on %s", l.Node, l.Observed.Node)
-	}
-	method, path := requestOf(s.Intent, l.Node)
-	if l.Request.Method != method || l.Request.Path != path {
-		return fmt.Sprintf("%s %s, where %s %s was signed", l.Request.Method, l.Request.Path, method, path)
-	}
-	return ""
-}
-
-// requestOf is what an intent asks of a node (Proxmox VE's API). It is written
-// anew, and not shared with the service.
-func requestOf(in op.Intent, node string) (method, path string) {
-	at := "/nodes/" + node
-	if t := in.Target; t.Guest != nil {
-		guest := fmt.Sprintf("%s/%s/%d", at, t.Guest.Type, t.Guest.VMID)
-		switch in.Class {
-		case op.GuestDestroy:
-			return "DELETE", guest
-		case op.GuestStop:
-			return "POST", guest + "/status/stop"
-		case op.GuestShutdown:
-			return "POST", guest + "/status/shutdown"
-		case op.GuestReboot:
-			return "POST", guest + "/status/reboot"
-		case op.GuestStart:
-			return "POST", guest + "/status/start"
-		case op.SnapshotRollback:
-			return "POST", guest + "/snapshot/" + in.Params.Snapshot + "/rollback"
-		case op.SnapshotDelete:
-			return "DELETE", guest + "/snapshot/" + in.Params.Snapshot
-		case op.SnapshotCreate:
-			return "POST", guest + "/snapshot"
-		case op.RestoreOverwrite:
-			return "POST", fmt.Sprintf("%s/%s", at, t.Guest.Type)
-		case op.BackupCreate:
-			return "POST", at + "/vzdump"
-		case op.VolumeDelete, op.BackupDelete, op.StorageWipe:
-		}
-		return "", ""
-	}
-	switch t := in.Target; {
-	case t.Volume != "":
-		return "DELETE", at + "/storage/" + t.Storage() + "/content/" + t.Volume
-	case t.Pool != nil:
-		return "DELETE", fmt.Sprintf("%s/disks/%s/%s", at, t.Pool.Kind, t.Pool.Name)
-	case t.Disk != "":
-		return "PUT", at + "/disks/wipedisk"
-	}
-	return "", ""
 }

@@ -3,7 +3,6 @@ package audit
 import (
 	"fmt"
 	"strings"
-	"time"
 
 	"writ/domain/eventstore"
 	"writ/domain/gate"
@@ -86,7 +85,7 @@ func (t *teller) tell(events []eventstore.Recorded) *Story {
 func headline(o *op.Op, sound bool) string {
 	what := "the op"
 	if o.Started != nil {
-		what = fmt.Sprintf("%s on %s", o.Started.Class, o.Started.Target)
+		what = aimWords(o.Started.Intent)
 	}
 	if !sound {
 		return what + ": its record is damaged; what is told behind the damage is what the events say of themselves"
@@ -96,10 +95,19 @@ func headline(o *op.Op, sound bool) string {
 		if o.Succeeded.Resolution != nil {
 			return what + " counts as done, on the word of the people who settled it; it can never run again"
 		}
+		if o.Keyless() {
+			return what + " was done; nobody had signed it, so whoever asks for it again has an op of their own"
+		}
 		return what + " was done, once; it can never run again"
 	case op.StateFailed:
+		if o.Keyless() {
+			return fmt.Sprintf("%s failed with effect %s; whoever asks for it again has an op of their own", what, o.Failed.Effect)
+		}
 		return fmt.Sprintf("%s failed with effect %s; it can never run again", what, o.Failed.Effect)
 	case op.StateFailedClean:
+		if o.Keyless() {
+			return what + " failed without any effect; whoever may ask for it can ask again"
+		}
 		return what + " failed without any effect; the same writ may be delivered again while it is valid"
 	case op.StateVoided:
 		return what + " was taken back before it ran; it can never run"
@@ -121,7 +129,11 @@ func (t *teller) words(ev op.Event, at eventstore.Position) (text string, detail
 		return t.started(e, at)
 	case *op.Launching:
 		text = fmt.Sprintf("The request was announced, before it was sent: %s %s to node %s, as %s.", e.Request.Method, requestWords(e.Request), e.Node, e.Credential)
-		return text, []string{"right before, the host showed: " + observedWords(e.Observed)}
+		details = append(details, "right before, the host showed: "+observedWords(e.Observed))
+		if about := subjectWords(e.Observed); about != "" {
+			details = append(details, "and what it is about: "+about)
+		}
+		return text, append(details, fmt.Sprintf("right before, policy %d was asked once more; the gate saw: %s", e.PolicySerial, factsWords(e.Target, e.Facts)))
 	case *op.TaskRunning:
 		switch {
 		case e.UPID == "" && e.Adopted:
@@ -150,7 +162,7 @@ func (t *teller) words(ev op.Event, at eventstore.Position) (text string, detail
 
 // started tells who ordered what, and how it was decided.
 func (t *teller) started(e *op.Started, at eventstore.Position) (text string, details []string) {
-	text = fmt.Sprintf("Attempt %d was claimed by instance %s of agent %s: %s on %s.", e.Attempt, e.Instance, e.Agent, e.Class, e.Target)
+	text = fmt.Sprintf("Attempt %d was claimed by instance %s of agent %s: %s.", e.Attempt, e.Instance, e.Agent, aimWords(e.Intent))
 	details = append(details, "submitted by "+orNobody(e.SubmittedBy))
 	if u, err := signedop.Parse(e.Envelope); err == nil {
 		d := u.UnverifiedDocument()
@@ -164,9 +176,9 @@ func (t *teller) started(e *op.Started, at eventstore.Position) (text string, de
 		details = append(details, fmt.Sprintf("signed by %s as %s, with key %s", s.Person, e.Role, s.Key))
 	}
 	if e.Keyless {
-		details = append(details, "it is benign and ran without a signature")
+		details = append(details, "it takes nothing away and ran without a signature, as a rule of the policy lets its caller do")
 	}
-	details = append(details, "the gate saw: "+factsWords(e.Facts))
+	details = append(details, "the gate saw: "+factsWords(e.Target, e.Facts))
 	l, ok := t.policies[e.PolicySerial]
 	if !ok {
 		return text, append(details, fmt.Sprintf("decided by policy %d, which is not on record", e.PolicySerial))
@@ -238,66 +250,4 @@ func requestWords(r op.Request) string {
 		return r.Path
 	}
 	return r.Path + "?" + r.Query
-}
-
-// inWords joins what is known of something.
-type inWords []string
-
-func (w *inWords) add(name, value string) {
-	if value != "" {
-		*w = append(*w, name+" "+value)
-	}
-}
-
-func (w inWords) String() string {
-	if len(w) == 0 {
-		return "nothing"
-	}
-	return strings.Join(w, ", ")
-}
-
-func factsWords(f op.Facts) string {
-	if !f.Found {
-		return "no such target on the host"
-	}
-	var w inWords
-	w.add("name", f.Name)
-	w.add("on node", f.Node)
-	w.add("in pool", f.Pool)
-	w.add("tagged", strings.Join(f.Tags, " "))
-	w.add("with volumes on", strings.Join(f.Storages, " "))
-	return w.String()
-}
-
-func observedWords(s op.Observed) string {
-	if !s.Found {
-		return "no such target"
-	}
-	var w inWords
-	w.add(string(s.Type), fmt.Sprint(s.VMID))
-	w.add("name", s.Name)
-	w.add("on node", s.Node)
-	w.add("SMBIOS UUID", s.SMBIOSUUID)
-	w.add("generation id", s.VMGenID)
-	w.add("writ id", s.WritID)
-	w.add("status", s.Status)
-	w.add("volumes", strings.Join(s.Volumes, " "))
-	w.add("lock", s.Lock)
-	return w.String()
-}
-
-func expectWords(x signedop.Expect) string {
-	var w inWords
-	w.add("name", x.Name)
-	w.add("SMBIOS UUID", x.SMBIOSUUID)
-	w.add("generation id", x.VMGenID)
-	w.add("writ id", x.WritID)
-	w.add("config digest", x.Digest)
-	w.add("status", x.Status)
-	if x.CTime != nil {
-		w.add("created", time.Unix(*x.CTime, 0).UTC().Format(time.RFC3339))
-	}
-	w.add("MAC addresses", strings.Join(x.MACs, " "))
-	w.add("volumes", strings.Join(x.Volumes, " "))
-	return w.String()
 }

@@ -243,7 +243,7 @@ func (s *story) launching() *op.Launching {
 	vmid := s.doc.Target.Guest.VMID
 	return &op.Launching{
 		Header: s.header(), Node: "pve1", Credential: "writ@pve!" + s.name,
-		Request: op.Request{Method: "DELETE", Path: fmt.Sprintf("/nodes/pve1/qemu/%d", vmid), Query: "purge=0"}, Observed: observed(vmid),
+		Request: op.Request{Method: "DELETE", Path: fmt.Sprintf("/nodes/pve1/qemu/%d", vmid)}, Observed: observed(vmid),
 		PolicySerial: s.serial, Facts: facts(),
 	}
 }
