@@ -14,6 +14,7 @@ type Answer struct {
 	Outcome    string `json:"outcome" enum:"succeeded,already-applied,in-flight,indeterminate" doc:"What became of the submission. Indeterminate: what is known does not decide whether it took effect; a person must look, and sending it again changes nothing."`
 	OpID       string `json:"op_id" doc:"The attempt. It may be shown to anyone."`
 	NonceShort string `json:"nonce_short" doc:"The beginning of the nonce."`
+	Nonce      string `json:"nonce,omitempty" doc:"The nonce, whole, of an op that was asked for without a writ: the service has drawn it, and with it the op can be asked for. It is no key to anything."`
 	Attempt    int    `json:"attempt" doc:"The number of the attempt, from 1."`
 	State      string `json:"state" enum:"started,launching,task-running,succeeded" doc:"How the op stands on record."`
 	UPID       string `json:"upid,omitempty" doc:"The host's task, once there is one."`

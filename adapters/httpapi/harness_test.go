@@ -141,6 +141,10 @@ func newSite(t *testing.T, opts ...func(*httpapi.Config)) *site {
 		QueueLag: func() projections.Lag { return s.lag }, Status: &s.status, Rebuild: func() { s.status.rebuilds++ },
 		Log: slog.New(slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Now: time.Now, Version: "test",
+		Plan: func(context.Context, op.Intent) (op.Plan, error) {
+			t.Error("a plan was asked for")
+			return op.Plan{}, nil
+		},
 		Backup: func(context.Context, string) (httpapi.BackupMade, error) {
 			t.Error("a backup was asked for")
 			return httpapi.BackupMade{}, nil

@@ -93,6 +93,10 @@ type Config struct {
 	// yet, or any more.
 	Identified bool
 
+	// Plan reads what an op would take away, as the host stands; nil: there is no
+	// such path.
+	Plan func(ctx context.Context, in op.Intent) (op.Plan, error)
+
 	// Backup makes a backup of the ledger, and names it itself if it is not
 	// told how; nil: there is no such path.
 	Backup func(ctx context.Context, name string) (BackupMade, error)
@@ -140,6 +144,7 @@ type API struct {
 	slots       chan struct{} // one for each request that may be served at a time
 	subscribers subscribers
 	audits      chan struct{} // one for each audit that may run at a time
+	plans       chan struct{} // one for each plan that may be made at a time
 	readiness   readiness
 	// draining ends when no more submissions are taken.
 	draining context.Context //nolint:containedctx // a broadcast over the API's life, no call's
@@ -165,6 +170,7 @@ func New(cfg Config) (*API, error) {
 	}
 	a := &API{
 		cfg: cfg, mux: http.NewServeMux(), slots: make(chan struct{}, cfg.MaxConcurrent), limiter: newLimiter(cfg.RequestsPerSecond), audits: make(chan struct{}, maxAudits),
+		plans:       make(chan struct{}, maxPlans),
 		subscribers: subscribers{most: cfg.MaxSubscribers, observer: cfg.Observer, of: make(map[string]int)},
 	}
 	a.cfg.Clients = slices.Clone(cfg.Clients)
@@ -184,6 +190,7 @@ func New(cfg Config) (*API, error) {
 	a.registerMetrics()
 	a.registerAudit()
 	a.registerBackup()
+	a.registerPlan()
 	if err := a.serveOpenAPI(); err != nil {
 		return nil, err
 	}

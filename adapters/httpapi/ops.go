@@ -41,6 +41,7 @@ type Op struct {
 	Since      time.Time `json:"since,omitzero" doc:"When the op came into its state."`
 	Class      string    `json:"class,omitempty"`
 	Target     *Target   `json:"target,omitempty"`
+	Keyless    bool      `json:"keyless,omitzero" doc:"It is benign, and ran without a signature. Its nonce is no key: it is never applied."`
 	UPID       string    `json:"upid,omitempty" doc:"The host's task, once there is one."`
 	Detail     string    `json:"detail" doc:"How it stands, for people."`
 	Effect     string    `json:"effect,omitempty" enum:"none,done,partial,unknown" doc:"What a failed attempt did to the host."`
@@ -178,6 +179,7 @@ func (b *Op) describe(o *op.Op) {
 		b.Class = string(o.Started.Class)
 		t := viewOf(o.Started.Target)
 		b.Target = &t
+		b.Keyless = o.Keyless()
 	}
 	if o.Failed != nil {
 		b.Effect = string(o.Failed.Effect)

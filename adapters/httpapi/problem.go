@@ -54,6 +54,7 @@ type Problem struct {
 
 	OpID       string `json:"op_id,omitempty" doc:"The attempt, if there is one."`
 	NonceShort string `json:"nonce_short,omitempty" doc:"The beginning of the nonce."`
+	Nonce      string `json:"nonce,omitempty" doc:"The nonce, whole, of an op that was asked for without a writ, once it is on record."`
 	Attempt    int    `json:"attempt,omitzero" doc:"The number of the attempt, from 1."`
 	State      string `json:"state,omitempty" doc:"How the op stands on record." enum:"absent,started,launching,task-running,succeeded,failed,voided"`
 	Effect     string `json:"effect,omitempty" doc:"What a failed attempt did to the host. Only after none may the same writ run again." enum:"none,done,partial,unknown"`

@@ -131,7 +131,8 @@ type whole struct {
 	api    *httpapi.API
 }
 
-func newWhole(t *testing.T) *whole {
+// newWhole takes changes of its policy, and of what the engine is made of.
+func newWhole(t *testing.T, change ...func(*gate.PolicyDocument, *engine.Config)) *whole {
 	t.Helper()
 	seed := sha256.Sum256([]byte("alice"))
 	signer, err := signedop.NewRawSigner(ed25519.NewKeyFromSeed(seed[:]))
@@ -146,7 +147,7 @@ func newWhole(t *testing.T) *whole {
 	log := slog.New(slog.DiscardHandler)
 	who := engine.Identity{Site: gate.Site{Agent: "lab", Ledger: string(ledger)}, Instance: "a"}
 	book := engine.NewPolicyBook(store, who, clock{})
-	if _, err := book.Enforce(t.Context(), gate.PolicyDocument{
+	policy := gate.PolicyDocument{
 		Version: 1,
 		People:  map[string]gate.Person{"alice": {Keys: []gate.Key{{Key: string(bytes.TrimSpace(ssh.MarshalAuthorizedKey(signer.Key().Public))), Format: "raw"}}}},
 		Roles: map[string]gate.Role{"operator": {
@@ -155,13 +156,11 @@ func newWhole(t *testing.T) *whole {
 		}, "resolver": {
 			Holders: []string{"alice"}, Quorum: 1, MaxLifetime: "1h", RequesterCounts: true, Resolve: true,
 		}},
-	}, op.Digest{}); err != nil {
-		t.Fatal(err)
 	}
 	pace := engine.DefaultPace()
 	pace.Poll, pace.PollMax, pace.HostRetry, pace.FindTries = time.Millisecond, time.Millisecond, time.Millisecond, 1
 	queue, runner := runQueue(t, store)
-	e, err := engine.New(context.Background(), engine.Config{
+	made := engine.Config{
 		Pending: func(ctx context.Context) ([]op.Nonce, error) {
 			if err := runner.WaitCaughtUp(ctx); err != nil {
 				return nil, err
@@ -176,7 +175,14 @@ func newWhole(t *testing.T) *whole {
 		Identity: who, Store: store, Policies: book, Host: w.host, Executors: map[op.Class]engine.Executor{op.GuestDestroy: w.host},
 		Clock: clock{}, Log: log, Pace: pace,
 		Draw: func() (c op.Claim) { _, _ = rand.Read(c[:]); return c },
-	})
+	}
+	for _, c := range change {
+		c(&policy, &made)
+	}
+	if _, err := book.Enforce(t.Context(), policy, op.Digest{}); err != nil {
+		t.Fatal(err)
+	}
+	e, err := engine.New(context.Background(), made)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -93,7 +93,8 @@ func (a *API) registerSubmit() {
 	huma.Register(a.huma, huma.Operation{
 		OperationID: "submit", Method: http.MethodPost, Path: "/v1/ops", Summary: "Submit a writ",
 		Description: "Delivers a writ. Deliver the same one as often as you like: it takes effect at most once. " +
-			"A 2xx means that it took effect or still may, and that this is on record; a 503 that the claim is possibly written, so send the same writ again.",
+			"A 2xx means that it took effect or still may, and that this is on record; a 503 that the claim is possibly written, so send the same writ again. " +
+			"An op of a benign class comes without a writ and has no nonce until it is claimed: each delivery is an op of its own, so after an answer that was lost look at the list of ops first.",
 		Security:     []map[string][]string{{bearer: {string(Submit)}}},
 		Middlewares:  huma.Middlewares{a.requires(Submit), a.takeBody},
 		MaxBodyBytes: MaxBodyBytes + 1,
@@ -141,6 +142,13 @@ func (a *API) submit(ctx context.Context, in *submitInput) (*submitOutput, error
 		ans = a.await(ctx, ans.Nonce, wait)
 	}
 	status, body, p := answer(ans)
+	if len(envelope) == 0 && ans.OpID != "" {
+		// Nobody else knows the nonce that was drawn for it, and it is no secret.
+		body.Nonce = string(ans.Nonce)
+		if p != nil {
+			p.Nonce = string(ans.Nonce)
+		}
+	}
 	if p != nil {
 		return nil, p
 	}

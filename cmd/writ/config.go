@@ -116,6 +116,11 @@ type proxmoxConfig struct {
 	AttemptRole  string   `yaml:"attempt_role"`
 	AttemptLease duration `yaml:"attempt_lease"`
 
+	// WipePasswordFile holds the password of root@pam, the one user who may wipe
+	// a single disk. Without it disks are not wiped. It can be given by
+	// WRIT_HOST_PROXMOX_WIPE_PASSWORD instead, never in the file.
+	WipePasswordFile string `yaml:"wipe_password_file"`
+
 	CAFile string `yaml:"ca_file"`
 	// Fingerprints pin the nodes' certificates: SHA-256, as Proxmox VE shows.
 	Fingerprints []string        `yaml:"fingerprints"`
@@ -123,8 +128,9 @@ type proxmoxConfig struct {
 
 	// Exported, because fmt calls no methods of fields that are not, and would
 	// show them.
-	Secret   secret `yaml:"-"`
-	Password secret `yaml:"-"`
+	Secret       secret `yaml:"-"`
+	Password     secret `yaml:"-"`
+	WipePassword secret `yaml:"-"`
 }
 
 type proxmoxTimeouts struct {
@@ -273,7 +279,7 @@ func (c *config) resolvePaths(dir string) {
 	for _, p := range []*string{
 		&c.Store.Embedded.Path, &c.Store.Views, &c.Store.HighWater, &c.Store.Backups, &c.Store.EventStoreDB.PasswordFile, &c.Serve.EventsPasswordFile, &c.Serve.EventsTLS.CertFile, &c.Serve.EventsTLS.KeyFile, &c.Policy.Path, &c.TLS.CertFile, &c.TLS.KeyFile,
 		&c.TokensFile, &c.Clients.CAFile,
-		&c.Host.Proxmox.TokenSecretFile, &c.Host.Proxmox.PasswordFile, &c.Host.Proxmox.CAFile,
+		&c.Host.Proxmox.TokenSecretFile, &c.Host.Proxmox.PasswordFile, &c.Host.Proxmox.WipePasswordFile, &c.Host.Proxmox.CAFile,
 	} {
 		if *p != "" && !filepath.IsAbs(*p) {
 			*p = filepath.Join(dir, *p)
@@ -399,6 +405,8 @@ func (p *proxmoxConfig) check() *badKey {
 		return &badKey{at + "token_secret_file", "missing", "a file that holds the token's secret, or the variable " + secretVariable}
 	case p.TokenSecretFile != "" && p.Secret != "":
 		return &badKey{at + "token_secret_file", "given beside " + secretVariable, "give the secret in one way only"}
+	case p.WipePasswordFile != "" && p.WipePassword != "":
+		return &badKey{at + "wipe_password_file", "given beside " + wipePasswordVariable, "give the password in one way only"}
 	case p.CAFile != "" && len(p.Fingerprints) > 0:
 		return &badKey{at + "fingerprints", "given beside ca_file", "a pinned certificate is all that is checked: give one of them"}
 	}

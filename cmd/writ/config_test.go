@@ -65,7 +65,8 @@ func TestEveryKeyHasItsVariable(t *testing.T) {
 		"WRIT_HOST_PROXMOX_URL": "https://h:8006", "WRIT_HOST_PROXMOX_NODES": "{pve1: 'https://h1:8006'}", "WRIT_HOST_PROXMOX_TOKEN_ID": "x@pve!y",
 		"WRIT_HOST_PROXMOX_TOKEN_SECRET_FILE": "/s", "WRIT_HOST_PROXMOX_CA_FILE": "/ca", "WRIT_HOST_PROXMOX_FINGERPRINTS": "[AA, BB]",
 		"WRIT_HOST_PROXMOX_USER": "u@pve", "WRIT_HOST_PROXMOX_PASSWORD_FILE": "/p", "WRIT_HOST_PROXMOX_ATTEMPT_ROLE": "R", "WRIT_HOST_PROXMOX_ATTEMPT_LEASE": "2m",
-		"WRIT_HOST_PROXMOX_TIMEOUTS_POLL": "40s", "WRIT_HOST_PROXMOX_TIMEOUTS_LAUNCH": "3m",
+		"WRIT_HOST_PROXMOX_WIPE_PASSWORD_FILE": "/wp",
+		"WRIT_HOST_PROXMOX_TIMEOUTS_POLL":      "40s", "WRIT_HOST_PROXMOX_TIMEOUTS_LAUNCH": "3m",
 		"WRIT_SELF_GUESTS": "[qemu/100, lxc/101]", "WRIT_SELF_STORAGES": "[zfs]", "WRIT_LIMITS_QUEUE": "7", "WRIT_LIMITS_PARALLEL": "8",
 		"WRIT_TOKENS_FILE": "/t", "WRIT_CLIENTS_CA_FILE": "/cca", "WRIT_CLIENTS_REQUIRED": "true",
 		"WRIT_CLIENTS_CERTIFICATES":       "[{name: x, subject: CN=x, scopes: [read]}]",
@@ -197,6 +198,7 @@ func TestTheSecretIsNotShown(t *testing.T) {
 	path := writeFile(t, "writ.yaml", strings.Replace(minimalConfig, ", token_secret_file: s", "", 1))
 	c, err := loadConfig(path, []string{
 		"WRIT_HOST_PROXMOX_TOKEN_SECRET=hush-hush", "WRIT_HOST_PROXMOX_USER=writ-launch@pve", "WRIT_HOST_PROXMOX_PASSWORD=hush-too",
+		"WRIT_HOST_PROXMOX_WIPE_PASSWORD=hush-root",
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -206,7 +208,7 @@ func TestTheSecretIsNotShown(t *testing.T) {
 	text, _ := yaml.Dump(c)
 	for what, shown := range map[string]string{
 		"%v": fmt.Sprintf("%v", c), "%+v": fmt.Sprintf("%+v", *c), "%#v": fmt.Sprintf("%#v", c.Host), "%x": fmt.Sprintf("%x", c.Host.Proxmox.Secret),
-		"%s":  fmt.Sprintf("%s", c.Host.Proxmox.Password),
+		"%s":  fmt.Sprintf("%s %s", c.Host.Proxmox.Password, c.Host.Proxmox.WipePassword),
 		"log": log.String(), "yaml": string(text),
 	} {
 		if strings.Contains(shown, "hush") || strings.Contains(shown, fmt.Sprintf("%x", "hush")) {
@@ -238,6 +240,9 @@ func TestAServiceUserGoesWithItsPassword(t *testing.T) {
 		"an empty password":      {[]string{user, "WRIT_HOST_PROXMOX_PASSWORD="}, "WRIT_HOST_PROXMOX_PASSWORD: empty"},
 		"a role without a user":  {[]string{"WRIT_HOST_PROXMOX_ATTEMPT_ROLE=R"}, "user: missing"},
 		"a lease without a user": {[]string{"WRIT_HOST_PROXMOX_ATTEMPT_LEASE=1m"}, "user: missing"},
+		"for disks, alone":       {[]string{"WRIT_HOST_PROXMOX_WIPE_PASSWORD=p"}, ""},
+		"for disks, twice":       {[]string{"WRIT_HOST_PROXMOX_WIPE_PASSWORD=p", "WRIT_HOST_PROXMOX_WIPE_PASSWORD_FILE=p"}, "wipe_password_file: given beside WRIT_HOST_PROXMOX_WIPE_PASSWORD"},
+		"for disks, empty":       {[]string{"WRIT_HOST_PROXMOX_WIPE_PASSWORD="}, "WRIT_HOST_PROXMOX_WIPE_PASSWORD: empty"},
 		"a lease of no length":   {[]string{user, password, "WRIT_HOST_PROXMOX_ATTEMPT_LEASE=0s"}, "not a duration"},
 	} {
 		t.Run(name, func(t *testing.T) {

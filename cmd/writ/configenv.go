@@ -12,12 +12,13 @@ import (
 
 const envPrefix = "WRIT_"
 
-// Variables that give secrets: that of the Proxmox VE token, and the service
-// user's password. They have no key in the file: secrets stand in files of their
+// Variables that give secrets: that of the Proxmox VE token, the service user's
+// password, and that of root@pam. They have no key in the file: secrets stand in files of their
 // own, or in the environment.
 const (
-	secretVariable   = envPrefix + "HOST_PROXMOX_TOKEN_SECRET"
-	passwordVariable = envPrefix + "HOST_PROXMOX_PASSWORD"
+	secretVariable       = envPrefix + "HOST_PROXMOX_TOKEN_SECRET"
+	passwordVariable     = envPrefix + "HOST_PROXMOX_PASSWORD"
+	wipePasswordVariable = envPrefix + "HOST_PROXMOX_WIPE_PASSWORD"
 )
 
 // Variables that clients and tests read; they are no keys of the file.
@@ -42,14 +43,17 @@ func (c *config) applyEnviron(environ []string) (from map[string]string, err err
 		switch name {
 		case configVariable, urlVariable, tokenFileVariable, ciVariable:
 			continue
-		case secretVariable, passwordVariable:
+		case secretVariable, passwordVariable, wipePasswordVariable:
 			if value == "" {
 				return nil, &lineError{Path: name, Why: "empty", Hint: "unset it, or give the secret"}
 			}
-			if name == secretVariable {
+			switch name {
+			case secretVariable:
 				c.Host.Proxmox.Secret = secret(value)
-			} else {
+			case passwordVariable:
 				c.Host.Proxmox.Password = secret(value)
+			default:
+				c.Host.Proxmox.WipePassword = secret(value)
 			}
 			continue
 		}

@@ -20,6 +20,9 @@ func describe(w io.Writer, d signedop.Document, now time.Time) {
 	for _, loss := range losses(d) {
 		fmt.Fprintf(w, "    - %s\n", loss)
 	}
+	if d.Class == op.RestoreOverwrite {
+		describeRestored(w, d.Params)
+	}
 	describeExpectations(w, d.Expect)
 	fmt.Fprintln(w)
 	row := func(name, format string, args ...any) {
@@ -60,7 +63,11 @@ func headline(d signedop.Document) string {
 	if what == "" {
 		what = string(d.Class) + ":"
 	}
-	return what + " " + guestWords(d.Target, d.Expect.Name)
+	target := guestWords(d.Target, d.Expect.Name)
+	if d.Class == op.BackupDelete {
+		target = strings.TrimPrefix(target, "volume ")
+	}
+	return what + " " + target
 }
 
 func guestWords(t op.Target, name string) string {
@@ -100,10 +107,21 @@ func losses(d signedop.Document) []string {
 	case op.GuestStop:
 		return []string{"whatever it is doing, and what it has not written to its disks yet"}
 	case op.GuestShutdown, op.GuestReboot:
+		if t := d.Params.Timeout; t != nil {
+			return []string{"whatever it is doing; it is given " + plainDuration(time.Duration(*t)*time.Second) + " to shut down"}
+		}
 		return []string{"whatever it is doing"}
 	case op.GuestStart, op.SnapshotCreate, op.BackupCreate:
 	}
 	return []string{"nothing"}
+}
+
+// describeRestored tells what there is afterwards.
+func describeRestored(w io.Writer, p op.Params) {
+	fmt.Fprintf(w, "\n  In its place:\n    - the guest that is in %s, its volumes on storage %s\n", p.Archive, p.Storage)
+	if isTrue(p.Unique) {
+		fmt.Fprint(w, "    - with an identity and MAC addresses of its own (unique)\n")
+	}
 }
 
 func lossOfGuest(d signedop.Document) []string {
@@ -157,6 +175,7 @@ func describeExpectations(w io.Writer, x signedop.Expect) {
 	row("MAC addresses", listOrNone(x.MACs))
 	row("volumes", listOrNone(x.Volumes))
 	describeSubject(row, x)
+	row("plan", x.Plan)
 }
 
 // describeSubject lists what binds the order to one snapshot, archive, volume,
@@ -167,7 +186,7 @@ func describeSubject(row func(name, value string), x signedop.Expect) {
 		if v == nil {
 			return
 		}
-		row(name+" size", fmt.Sprintf("%d bytes", v.Size))
+		row(name+" size", sizeText(v.Size))
 		if v.CTime != nil {
 			row(name+" time", at(*v.CTime))
 		}
@@ -178,14 +197,23 @@ func describeSubject(row func(name, value string), x signedop.Expect) {
 	volume("archive", x.Archive)
 	volume("volume", x.Volume)
 	if x.Pool != nil {
-		row("pool size", fmt.Sprintf("%d bytes", x.Pool.Size))
+		row("pool size", sizeText(x.Pool.Size))
 		row("pool on", listOrNone(x.Pool.Members))
 	}
 	if x.Disk != nil {
 		row("disk serial", x.Disk.Serial)
 		row("disk WWN", x.Disk.WWN)
-		row("disk size", fmt.Sprintf("%d bytes", x.Disk.Size))
+		row("disk model", x.Disk.Model)
+		row("disk size", sizeText(x.Disk.Size))
 	}
+}
+
+// sizeText is a size to the byte, as it is compared, and as people read it.
+func sizeText(n int64) string {
+	if n < 1<<10 {
+		return fmt.Sprintf("%d bytes", n)
+	}
+	return fmt.Sprintf("%d bytes (%s)", n, humanBytes(n))
 }
 
 // listOrNone is empty for a list that is not given.

@@ -172,7 +172,7 @@ func (w *faultWorld) startEngine() {
 	w.must(err)
 	e, err := engine.New(w.t.Context(), engine.Config{
 		Identity: w.who, Store: w.store, Policies: w.book, Host: host,
-		Executors: map[op.Class]engine.Executor{op.GuestDestroy: host.GuestDestroy()},
+		Executors: map[op.Class]engine.Executor{op.GuestDestroy: host.Executors()[op.GuestDestroy]},
 		Clock:     systemClock{}, Draw: drawClaim, Log: log, Pending: w.pending,
 		Guard: engine.Guard{
 			Foreign:  func(ctx context.Context) ([]string, error) { return host.ForeignAttempts(ctx, w.announced) },
@@ -235,7 +235,7 @@ func (w *faultWorld) seal() { w.t.Helper(); w.sealAs(faultNonce) }
 // sealAs signs an order for the guest as it is now, under a nonce.
 func (w *faultWorld) sealAs(n op.Nonce) {
 	w.t.Helper()
-	seen, err := w.host.GuestDestroy().Observe(w.t.Context(), engine.Attempt{Intent: op.Intent{Class: op.GuestDestroy, Target: w.target()}})
+	seen, err := w.host.Executors()[op.GuestDestroy].Observe(w.t.Context(), engine.Attempt{Intent: op.Intent{Class: op.GuestDestroy, Target: w.target()}})
 	w.must(err)
 	now := time.Now().UTC().Truncate(time.Second)
 	d := signedop.Document{

@@ -24,10 +24,15 @@ func (c *config) openHost(log *slog.Logger) (*proxmox.Host, error) {
 	if err != nil {
 		return nil, err
 	}
+	wipePassword, err := secretFrom("host.proxmox.wipe_password_file", p.WipePasswordFile, p.WipePassword)
+	if err != nil {
+		return nil, err
+	}
 	return proxmox.New(proxmox.Config{
 		BaseURL: p.URL, Nodes: p.Nodes, TokenID: p.TokenID, Secret: tokenSecret,
 		ServiceUser: p.User, ServicePassword: password, AttemptRole: p.AttemptRole, AttemptLease: time.Duration(p.AttemptLease),
-		CAFile: p.CAFile, Fingerprints: p.Fingerprints,
+		WipePassword: wipePassword,
+		CAFile:       p.CAFile, Fingerprints: p.Fingerprints,
 		PollTimeout: time.Duration(p.Timeouts.Poll), LaunchTimeout: time.Duration(p.Timeouts.Launch),
 	}, log)
 }

@@ -25,8 +25,8 @@ type hostFlags struct {
 
 func (f *hostFlags) register(cmd *cobra.Command) {
 	fl := cmd.Flags()
-	fl.StringVar(&f.config, "config", "", "read the guest from the host of this configuration file")
-	fl.StringVar(&f.url, "url", "", "read the guest from this Proxmox VE node, such as https://pve1.example:8006")
+	fl.StringVar(&f.config, "config", "", "read the target from the host of this configuration file")
+	fl.StringVar(&f.url, "url", "", "read the target from this Proxmox VE node, such as https://pve1.example:8006")
 	fl.StringVar(&f.tokenID, "token-id", "", "with --url: API token, user@realm!name; the role PVEAuditor is enough")
 	fl.StringVar(&f.tokenSecretFile, "token-secret-file", "", "with --url: file with the token's secret")
 	fl.StringVar(&f.caFile, "ca-file", "", "with --url: certificate authority of the node, in place of the system's")
@@ -60,7 +60,7 @@ func (f hostFlags) open() (*proxmox.Host, error) {
 	}
 	secret, err := readSecretFile(f.tokenSecretFile)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("--token-secret-file: %w", err)
 	}
 	return proxmox.New(proxmox.Config{
 		BaseURL: f.url, TokenID: f.tokenID, Secret: proxmox.Secret(secret), CAFile: f.caFile, Fingerprints: f.fingerprints,
@@ -98,12 +98,20 @@ func (a *app) fillFromHost(ctx context.Context, f signFlags, d *signedop.Documen
 		return nil, fmt.Errorf("%s %d: the guest went away while it was read", d.Target.Guest.Type, d.Target.Guest.VMID)
 	case !seen.Found:
 		return nil, fmt.Errorf("the host has no %s", d.Target)
+	case d.Params.Snapshot != "" && seen.Snapshot == nil:
+		return nil, fmt.Errorf("--snapshot %s: %s %d has no such snapshot", d.Params.Snapshot, seen.Type, seen.VMID)
+	case d.Params.Archive != "" && seen.Archive == nil:
+		return nil, fmt.Errorf("--archive %s: node %s has no such backup, or the token may not see it (it needs Datastore.Audit, and VM.Backup on its owner)", d.Params.Archive, seen.Node)
 	case seen.Template:
 		fmt.Fprintf(a.err, "Note: %s %d is a template.\n", seen.Type, seen.VMID)
 	}
 	d.Target.Node = seen.Node
 	d.Expect = expectOf(seen, f.strict)
-	return engine.Unmet(d.Intent(), d.Expect, seen), nil
+	unmet := engine.Unmet(d.Intent(), d.Expect, seen)
+	if f.plan {
+		return unmet, a.expectPlan(ctx, host, d)
+	}
+	return unmet, nil
 }
 
 // whereIs finds the node that a guest is on.

@@ -62,7 +62,7 @@ nonce of a writ that has not run yet should be somebody who may submit it.
 
 Without --policy nothing is verified. With it, the signatures are checked and the
 gate is asked as the service would ask it, but for what only the host can tell:
-whether the guest is in scope and still the one that was signed for. Of a resolution
+whether the target is in scope and still the one that was signed for. Of a resolution
 it is the op's stream that can't be told: whether the op still stands as its signers
 saw it. What would be refused ends with exit code 1.`,
 		Args: oneArg("the file of a writ or a resolution"),
@@ -181,7 +181,7 @@ func (v inspection) text(w io.Writer, now time.Time) {
 	switch {
 	case d == nil:
 	case d.Accepted:
-		provided := "the host shows the guest in the role's scope and as expected above"
+		provided := "the host shows the target in the role's scope and as expected above"
 		if v.Resolution != nil {
 			provided = fmt.Sprintf("the op is still in attempt %d, and event %d its newest", v.Resolution.Attempt, v.Resolution.Revision)
 		}

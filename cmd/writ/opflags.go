@@ -29,7 +29,7 @@ type opFlags struct {
 func (f *opFlags) register(cmd *cobra.Command, class op.Class) {
 	fl := cmd.Flags()
 	f.changed = fl.Changed
-	fl.StringVar(&f.class, "class", string(class), "what to do, such as guest-destroy or snapshot-rollback")
+	fl.StringVar(&f.class, "class", string(class), "what to do: "+classNames(class == ""))
 	fl.IntVar(&f.qemu, "qemu", 0, "VMID of the virtual machine")
 	fl.IntVar(&f.lxc, "lxc", 0, "VMID of the container")
 	fl.StringVar(&f.node, "node", "", "the node (of a guest a hint, as guests migrate; read from the host if not given)")
@@ -45,6 +45,17 @@ func (f *opFlags) register(cmd *cobra.Command, class op.Class) {
 	fl.BoolVar(&f.unique, "unique", false, "restore: give the guest an identity and MAC addresses of its own")
 	fl.BoolVar(&f.cleanupDisks, "cleanup-disks", false, "pool: also wipe the disks that it was on")
 	fl.BoolVar(&f.cleanupConfig, "cleanup-config", false, "pool: also remove the storages defined on it")
+}
+
+// classNames are those of the benign classes, or of the signed ones.
+func classNames(benign bool) string {
+	var names []string
+	for _, c := range op.Classes() {
+		if c.Benign() == benign {
+			names = append(names, string(c))
+		}
+	}
+	return strings.Join(names, ", ")
 }
 
 // opFlagNames are the flags beside the class that register adds.

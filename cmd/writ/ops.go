@@ -26,8 +26,9 @@ func newOpsShowCmd(a *app) *cobra.Command {
 		Use:   "show NONCE",
 		Short: "Show an op with its events",
 		Long: `Shows how an op stands on record, folded from its stream, and what happened in it.
-The nonce is that of the writ (writ inspect shows it). Of an op in flight, its first
-eight digits or more are enough.`,
+The nonce is that of the writ (writ inspect shows it); of a benign op, which has no
+writ, the one that writ submit has told. Of an op in flight, its first eight digits or
+more are enough.`,
 		Args: oneArg("a nonce"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := f.open()
@@ -97,10 +98,17 @@ func completeNonce(given string, inFlight func() ([]string, error)) (op.Nonce, e
 }
 
 func targetText(t httpapi.Target) string {
-	if g := t.Guest; g != nil {
-		return fmt.Sprintf("%s %d on %s", g.Type, g.VMID, t.Node)
+	what := t.Volume + t.Disk // one of them
+	switch {
+	case t.Guest != nil:
+		what = fmt.Sprintf("%s %d", t.Guest.Type, t.Guest.VMID)
+	case t.Pool != nil:
+		what = op.Pool{Kind: op.PoolKind(t.Pool.Kind), Name: t.Pool.Name, VolumeGroup: t.Pool.VolumeGroup}.String()
 	}
-	return t.Node
+	if what == "" {
+		return t.Node
+	}
+	return what + " on " + t.Node
 }
 
 func opText(w io.Writer, o httpapi.Op) {
@@ -148,6 +156,9 @@ func eventText(e httpapi.Event) string {
 	}
 	switch ev := ev.(type) {
 	case *op.Started:
+		if ev.Keyless {
+			return fmt.Sprintf("attempt %d claimed; benign, so nobody signed it; allowed to %s under policy %d", ev.Attempt, ev.SubmittedBy, ev.PolicySerial)
+		}
 		return fmt.Sprintf("attempt %d claimed; signed by %s as %s under policy %d; submitted by %s",
 			ev.Attempt, signersText(ev.Signers), ev.Role, ev.PolicySerial, ev.SubmittedBy)
 	case *op.Launching:

@@ -257,6 +257,8 @@ func simServiceUser(sim *pvesim.Sim) string {
 	sim.Grant("/vms", simUser, "WritService", true)
 	sim.Grant("/storage", simUser, "WritServiceStorage", true)
 	sim.Grant("/", simUser, "WritServicePools", false)
+	// A pool that is wiped with the storages on it: their place is /storage itself.
+	sim.Grant("/storage", simUser, "WritServicePools", false)
 	sim.Grant("/sdn", simUser, "WritServiceDevices", true)
 	sim.Grant("/mapping", simUser, "WritServiceDevices", true)
 	return password

@@ -90,7 +90,7 @@ func (a *app) serve(ctx context.Context, f serveFlags) (err error) {
 		err = errors.Join(err, s.Stop(stop))
 		log.Info("stopped")
 	}()
-	keepMemorySmall() // not before: a start uses little, and would collect it over and over
+	keepMemorySmall(ctx) // not before: a start uses little, and would collect it over and over
 	if err := a.tellServing(s, c, f.addressFile); err != nil {
 		return err
 	}

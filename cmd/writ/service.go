@@ -285,6 +285,7 @@ func (s *service) startHTTP(ctx context.Context) error {
 	s.watchFigures()
 	s.api, err = httpapi.New(httpapi.Config{
 		Engine: s.engine, Ledger: s.Store, StoreName: s.Store.name, Queue: s.inFlight, QueueLag: s.queue.runner.Lag, Status: status.New(s.ops), Rebuild: s.ops.Rebuild,
+		Plan: s.host.Plan,
 		Backup: func(ctx context.Context, name string) (httpapi.BackupMade, error) {
 			return backup(ctx, s.Store, c.Store.Backups, name)
 		},

@@ -1,11 +1,6 @@
 package main
 
 import (
-	"context"
-	"crypto/tls"
-	"crypto/x509"
-	"io"
-	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -87,23 +82,7 @@ func scriptSim(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 3 {
 		ts.Fatalf("usage: sim METHOD PATH FILE")
 	}
-	pem, err := os.ReadFile(ts.Getenv("SIM_CA_FILE"))
-	ts.Check(err)
-	roots := x509.NewCertPool()
-	if !roots.AppendCertsFromPEM(pem) {
-		ts.Fatalf("no certificate in %s", ts.Getenv("SIM_CA_FILE"))
-	}
-	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}, DisableKeepAlives: true}}
-	req, err := http.NewRequestWithContext(context.Background(), args[0], ts.Getenv("SIM_URL")+"/sim"+args[1], strings.NewReader(ts.ReadFile(args[2])))
-	ts.Check(err)
-	resp, err := client.Do(req)
-	ts.Check(err)
-	defer resp.Body.Close()
-	answer, err := io.ReadAll(resp.Body)
-	ts.Check(err)
-	if resp.StatusCode > 299 {
-		ts.Fatalf("%s %s: %s %s", args[0], args[1], resp.Status, answer)
-	}
+	askSim(ts, args[0], args[1], ts.ReadFile(args[2]))
 }
 
 // scriptEventually asks again and again: another process has to get there.

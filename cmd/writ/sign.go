@@ -19,7 +19,7 @@ type signFlags struct {
 	audience, role, requestedBy, reason string
 	nonce                               string
 	out, pae                            string
-	unsigned, yes, strict               bool
+	unsigned, yes, strict, plan         bool
 
 	validity validityFlags
 
@@ -48,8 +48,9 @@ once. It is a file; nothing happens until somebody submits it, and whoever holds
 can.
 
 A VMID is reused within seconds after its guest is gone, and so are the names of
-volumes, snapshots and devices, so the order also says what they look like. With --config, or --url and a token, that is read from
-the host. Offline, give what you know by the --expect-... flags.
+volumes, snapshots and devices, so the order also says what they look like. With
+--config, or --url and a token, that is read from the host. Offline, give what you know
+by the --expect-... flags. What each class must expect stands in docs/classes.md.
 
 To sign elsewhere, such as with a key on a FIDO token or on another machine:
 
@@ -91,11 +92,12 @@ func (f *signFlags) register(cmd *cobra.Command) {
 	fl.StringVar(&f.reason, "reason", "", "why, in one line, for the record (required)")
 	f.validity.register(cmd)
 	fl.StringVar(&f.nonce, "nonce", "", "the op's identity, 32 to 128 hex digits (default: 128 random bits)")
-	fl.StringVarP(&f.out, "out", "o", "", "file for the writ (default: CLASS-VMID-NONCE.writ in this folder)")
+	fl.StringVarP(&f.out, "out", "o", "", "file for the writ (default: CLASS-TARGET-NONCE.writ in this folder)")
 	fl.BoolVar(&f.unsigned, "unsigned", false, "make it without a signature, for signing elsewhere")
 	fl.StringVar(&f.pae, "pae", "", "also write the exact bytes to sign to this file, for ssh-keygen -Y sign")
 	fl.BoolVarP(&f.yes, "yes", "y", false, "do not ask")
-	fl.BoolVar(&f.strict, "strict", false, "expect every detail that was read, so that any change to the guest voids the order")
+	fl.BoolVar(&f.strict, "strict", false, "expect every detail of a guest that was read, so that any change to it voids the order")
+	fl.BoolVar(&f.plan, "plan", false, "show what would be taken away, as writ plan does, and expect that nothing more, less or else is")
 	f.key.register(cmd)
 	f.host.register(cmd)
 	f.expect.register(cmd)
@@ -121,6 +123,8 @@ func (f *signFlags) check(cmd *cobra.Command) error {
 		return usagef("--node is required when the host is not read; or give --config, or --url and a token")
 	case !f.host.given() && f.strict:
 		return usagef("--strict is about what is read from the host: give --config, or --url and a token")
+	case !f.host.given() && f.plan:
+		return usagef("--plan reads the host: give --config, or --url and a token; offline give what writ plan has shown by --expect-plan")
 	case f.unsigned && f.key.given():
 		return usagef("--unsigned and a key exclude each other")
 	case !f.unsigned && !f.key.given():

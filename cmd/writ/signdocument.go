@@ -97,26 +97,28 @@ func (a *app) signHint(f signFlags, err error) error {
 		return err
 	}
 	hints := map[string]string{
-		"expect.volumes":     "--expect-volume ID for each, or --no-volumes",
-		"expect.smbios_uuid": "--expect-smbios-uuid UUID",
-		"expect.name":        "--expect-name HOSTNAME",
-		"expect.macs":        "--expect-mac ADDRESS for each, or --no-macs",
-		"expect.digest":      "--expect-digest SHA1 or --expect-writ-id ID",
-		"expect.snapshot":    "--expect-snapshot-time SECONDS",
-		"expect.archive":     "--expect-size BYTES and, where its storage has it, --expect-volume-ctime SECONDS",
-		"expect.volume":      "--expect-size BYTES and, where its storage has it, --expect-volume-ctime SECONDS",
-		"expect.pool":        "--expect-size BYTES and --expect-member DEVICE for each",
-		"expect.disk":        "--expect-size BYTES and --expect-serial or --expect-wwn",
-		"params.snapshot":    "--snapshot NAME",
-		"params.archive":     "--archive VOLUME-ID",
-		"params.storage":     "--storage NAME",
-		"audience":           "--audience AGENT/LEDGER",
-		"requested_by":       "--requested-by",
-		"role":               "--role",
+		"expect.volumes":      "--expect-volume ID for each, or --no-volumes",
+		"expect.smbios_uuid":  "--expect-smbios-uuid UUID",
+		"expect.name":         "--expect-name HOSTNAME",
+		"expect.macs":         "--expect-mac ADDRESS for each, or --no-macs",
+		"expect.digest":       "--expect-digest SHA1 or --expect-writ-id ID",
+		"expect.snapshot":     "--expect-snapshot-time SECONDS",
+		"expect.archive":      "--expect-size BYTES and, where its storage has it, --expect-volume-ctime SECONDS",
+		"expect.volume":       "--expect-size BYTES and, where its storage has it, --expect-volume-ctime SECONDS",
+		"expect.pool":         "--expect-size BYTES and --expect-member DEVICE for each",
+		"expect.pool.members": "--expect-member DEVICE for each",
+		"expect.plan":         "--expect-plan DIGEST",
+		"expect.disk":         "--expect-size BYTES and --expect-serial or --expect-wwn",
+		"params.snapshot":     "--snapshot NAME",
+		"params.archive":      "--archive VOLUME-ID",
+		"params.storage":      "--storage NAME",
+		"audience":            "--audience AGENT/LEDGER",
+		"requested_by":        "--requested-by",
+		"role":                "--role",
 	}
 	hint, ok := hints[bad.Field]
 	if !ok || f.host.given() && strings.HasPrefix(bad.Field, "expect.") {
-		return fmt.Errorf("this can't be ordered: %w", err)
+		return fmt.Errorf("this can't be ordered: %s: %s", bad.Field, bad.Why)
 	}
-	return fmt.Errorf("this can't be ordered: %w (give %s)", err, hint)
+	return fmt.Errorf("this can't be ordered: %s: %s (give %s)", bad.Field, bad.Why, hint)
 }

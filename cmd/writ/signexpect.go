@@ -21,6 +21,7 @@ type expectFlags struct {
 	snapshotTime, size, volumeCTime int64
 	members                         []string
 	serial, wwn                     string
+	plan                            string
 }
 
 // expectFlagNames are all flags that register adds.
@@ -28,7 +29,7 @@ func expectFlagNames() []string {
 	return []string{
 		"expect-name", "expect-smbios-uuid", "expect-vmgenid", "expect-digest", "expect-writ-id", "expect-status",
 		"expect-ctime", "expect-mac", "no-macs", "expect-volume", "no-volumes",
-		"expect-snapshot-time", "expect-size", "expect-volume-ctime", "expect-member", "expect-serial", "expect-wwn",
+		"expect-snapshot-time", "expect-size", "expect-volume-ctime", "expect-member", "expect-serial", "expect-wwn", "expect-plan",
 	}
 }
 
@@ -51,6 +52,7 @@ func (f *expectFlags) register(cmd *cobra.Command) {
 	fl.StringArrayVar(&f.members, "expect-member", nil, "offline: a device of the pool, such as /dev/sdb; repeat for each")
 	fl.StringVar(&f.serial, "expect-serial", "", "offline: serial number of the disk")
 	fl.StringVar(&f.wwn, "expect-wwn", "", "offline: world wide name of the disk")
+	fl.StringVar(&f.plan, "expect-plan", "", "offline: digest of what is taken away, as writ plan has shown it")
 }
 
 // expect makes the expectations of the flags. Whether they suffice for the
@@ -64,7 +66,7 @@ func (f expectFlags) expect(in op.Intent) (signedop.Expect, error) {
 	}
 	x := signedop.Expect{
 		Name: f.name, SMBIOSUUID: strings.ToLower(f.smbiosUUID), VMGenID: strings.ToLower(f.vmGenID),
-		Digest: strings.ToLower(f.digest), WritID: strings.ToLower(f.writID), Status: f.status,
+		Digest: strings.ToLower(f.digest), WritID: strings.ToLower(f.writID), Status: f.status, Plan: strings.ToLower(f.plan),
 	}
 	if f.ctime != 0 {
 		x.CTime = &f.ctime
@@ -126,7 +128,7 @@ func expectOf(seen op.Observed, strict bool) signedop.Expect {
 		x.Pool = &signedop.PoolExpect{Size: p.Size, Members: p.Members}
 	}
 	if d := seen.Disk; d != nil {
-		x.Disk = &signedop.DiskExpect{Serial: d.Serial, WWN: d.WWN, Size: d.Size}
+		x.Disk = &signedop.DiskExpect{Serial: d.Serial, WWN: d.WWN, Model: d.Model, Size: d.Size}
 	}
 	return x
 }

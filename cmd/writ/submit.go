@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -36,7 +37,7 @@ type submitFlags struct {
 func newSubmitCmd(a *app) *cobra.Command {
 	var f submitFlags
 	cmd := &cobra.Command{
-		Use:   "submit FILE.writ | --class CLASS --qemu VMID|--lxc VMID",
+		Use:   "submit FILE.writ | --class CLASS --qemu VMID|--lxc VMID --node NODE",
 		Short: "Deliver a writ to the service, or ask for a benign op",
 		Long: `Delivers a writ, exactly the bytes of the file. The same writ may be delivered as
 often as you like: it takes effect at most once. It is sent once, unless --retry lets
@@ -58,9 +59,10 @@ Exit codes:
   6  the target is not as the writ expects it; nothing was done
   7  the host refused, or its task failed; the effect is shown
   8  undecided: the service or the host can't be reached, or the queue is full;
-     deliver the same writ again`,
+     deliver the same writ again (of a benign op, see writ ops ls --all first)`,
 		Example: `  writ submit guest-destroy-105-6f1c9a0e.writ
-  writ submit --class snapshot-create --qemu 105 --snapshot before-upgrade`,
+  writ submit --class snapshot-create --qemu 105 --node pve1 --snapshot before-upgrade
+  writ submit --class backup-create --lxc 106 --node pve1 --storage backups`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if cmd.Flags().Changed("class") {
 				return noArgs(cmd, args)
@@ -186,15 +188,16 @@ type submitted struct {
 	Error   string           `json:"error,omitempty"` // nobody answered
 	Tries   int              `json:"tries"`
 
-	code  int
-	again time.Duration // how long the service asks to wait
+	code   int
+	again  time.Duration // how long the service asks to wait
+	benign bool          // nothing tells a second delivery from the first
 }
 
 func (c *client) submit(ctx context.Context, d delivery, wait time.Duration) submitted {
 	// The service answers when the wait is over. Only one that is gone does not.
 	ctx, cancel := context.WithTimeout(ctx, wait+2*time.Minute)
 	defer cancel()
-	out := submitted{Tries: 1}
+	out := submitted{Tries: 1, benign: len(d.Envelope) == 0}
 	r, err := c.do(ctx, http.MethodPost, "/v1/ops?wait="+wait.String(), d)
 	switch {
 	case err != nil:
@@ -204,7 +207,8 @@ func (c *client) submit(ctx context.Context, d delivery, wait time.Duration) sub
 	default:
 		out.Answer = new(httpapi.Answer)
 		if err := json.Unmarshal(r.body, out.Answer); err != nil {
-			return submitted{Tries: 1, Error: "the answer can't be read: " + err.Error(), code: exitTryAgain}
+			out.Answer, out.Error, out.code = nil, "the answer can't be read: "+err.Error(), exitTryAgain
+			return out
 		}
 		out.code = answerCode(r.status, out.Answer.Outcome)
 	}
@@ -266,6 +270,8 @@ func (s submitted) text(w io.Writer) {
 		s.answerText(w, s.Answer)
 	case s.Problem != nil:
 		s.problemText(w, s.Problem)
+	case s.benign:
+		fmt.Fprintf(w, "undecided: %s\nIt may have been done. See writ ops ls --all before you ask again: that would be an op of its own.\n", s.Error)
 	default:
 		fmt.Fprintf(w, "undecided: %s\nDeliver the same writ again; it takes effect at most once.\n", s.Error)
 	}
@@ -279,7 +285,7 @@ func (s submitted) answerText(w io.Writer, a *httpapi.Answer) {
 		}
 	}
 	row("op", fmt.Sprintf("%s, attempt %d", a.OpID, a.Attempt))
-	row("nonce", a.NonceShort)
+	row("nonce", cmp.Or(a.Nonce, a.NonceShort))
 	row("state", fmt.Sprintf("%s since %s", a.State, a.Since.Format(time.RFC3339)))
 	row("upid", a.UPID)
 }
@@ -291,6 +297,9 @@ func (s submitted) problemText(w io.Writer, p *httpapi.Problem) {
 	}
 	if p.OpID != "" {
 		fmt.Fprintf(w, "  op        %s, attempt %d, %s\n", p.OpID, p.Attempt, p.State)
+	}
+	if p.Nonce != "" {
+		fmt.Fprintf(w, "  nonce     %s\n", p.Nonce)
 	}
 	if p.Effect != "" {
 		fmt.Fprintf(w, "  effect    %s\n", p.Effect)
