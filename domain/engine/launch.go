@@ -26,7 +26,7 @@ func (j *Job) onTurn(now time.Time, in TurnCame) Command {
 
 // interrupted ends an attempt that the end of the service came before.
 func (j *Job) interrupted(now time.Time) Command {
-	return j.fail(now, op.KindInterrupted, op.EffectNone, "the service is stopping; nothing was sent. " + j.again(), nil)
+	return j.fail(now, op.KindInterrupted, op.EffectNone, "the service is stopping; nothing was sent. "+j.again(), nil)
 }
 
 // onLookPolicy takes the newest policy. Permit, once the facts are read, takes

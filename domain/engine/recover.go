@@ -21,7 +21,7 @@ func (j *Job) recoverBegin(now time.Time) Command {
 	if j.op.State == op.StateStarted {
 		// Nothing was ever sent: what is sent is announced on record before.
 		return j.fail(now, op.KindInterrupted, op.EffectNone,
-			"the service ended before anything was sent. " + j.again(), nil)
+			"the service ended before anything was sent. "+j.again(), nil)
 	}
 	// Ops on one target run one after another, and one in flight is still
 	// running for all that is known.

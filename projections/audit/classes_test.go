@@ -344,10 +344,10 @@ func TestDamageOfAnyClass(t *testing.T) {
 			func(d deed) bool { return is(op.GuestDestroy)(d) && d.in.Params.Purge == nil },
 			nil, observed(func(o *op.Observed) { o.Replication = []string{"105-0 to pve2"} }), audit.ExpectationUnmet, "105-0 to pve2",
 		},
-		"with clones":   {is(op.GuestDestroy, op.RestoreOverwrite), nil, observed(func(o *op.Observed) { o.Clones = []string{"lvm:vm-9-disk-0"} }), audit.ExpectationUnmet, "vm-9-disk-0"},
-		"running":       {func(d deed) bool { return is(op.RestoreOverwrite, op.GuestStart)(d) }, nil, observed(func(o *op.Observed) { o.Status = "running" }), audit.ExpectationUnmet, "running"},
-		"stopped":       {power, nil, observed(func(o *op.Observed) { o.Status = "stopped" }), audit.ExpectationUnmet, "stopped"},
-		"a template":    {func(d deed) bool { return snapshots(d) || is(op.SnapshotCreate, op.GuestStart)(d) }, nil, observed(func(o *op.Observed) { o.Template = true }), audit.ExpectationUnmet, "template"},
+		"with clones": {is(op.GuestDestroy, op.RestoreOverwrite), nil, observed(func(o *op.Observed) { o.Clones = []string{"lvm:vm-9-disk-0"} }), audit.ExpectationUnmet, "vm-9-disk-0"},
+		"running":     {func(d deed) bool { return is(op.RestoreOverwrite, op.GuestStart)(d) }, nil, observed(func(o *op.Observed) { o.Status = "running" }), audit.ExpectationUnmet, "running"},
+		"stopped":     {power, nil, observed(func(o *op.Observed) { o.Status = "stopped" }), audit.ExpectationUnmet, "stopped"},
+		"a template":  {func(d deed) bool { return snapshots(d) || is(op.SnapshotCreate, op.GuestStart)(d) }, nil, observed(func(o *op.Observed) { o.Template = true }), audit.ExpectationUnmet, "template"},
 		"managed by HA": {func(d deed) bool {
 			return power(d) || is(op.GuestStart, op.GuestDestroy, op.RestoreOverwrite, op.SnapshotRollback)(d)
 		}, nil, observed(func(o *op.Observed) { o.HAManaged = true }), audit.ExpectationUnmet, "HA manages it"},
