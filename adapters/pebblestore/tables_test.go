@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -52,10 +53,11 @@ func tablesOf(t *testing.T, disk vfs.FS) []string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	slices.Sort(names) // their numbers count up
 	var tables []string
-	for _, name := range names {
+	for _, name := range slices.Backward(names) {
 		if strings.HasSuffix(name, ".sst") {
-			tables = append([]string{disk.PathJoin("ledger", name)}, tables...)
+			tables = append(tables, disk.PathJoin("ledger", name))
 		}
 	}
 	return tables
