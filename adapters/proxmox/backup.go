@@ -74,6 +74,8 @@ func probeBackup(ctx context.Context, p *probe) (engine.Finding, error) {
 		return s.unclear(op.EffectPartial, "the backup was made: "+own, s.said, "the guest is still locked (backup): "+unlockAfterBackup(p, s.now.Node)), nil
 	case own != "":
 		return finding(op.EffectDone, nil, "the backup was made: "+own+", as the task's log names it", s.said), nil
+	case archived(p.log) != "" && len(made) == 0 && blind == "" && !locked:
+		return finding(op.EffectDone, nil, s.said, "a backup was made, says the task's log ("+archived(p.log)+"); by now the storage shows no backup of the guest that was made since"), nil
 	case len(made) > 0:
 		return s.unclear(op.EffectUnknown, "the storage lists "+listed+"; whether one of them is the attempt's can't be told", s.said), nil
 	case blind != "":
@@ -127,6 +129,18 @@ func (p *probe) backupsSince(ctx context.Context) (made []string, blind string, 
 	}
 	slices.Sort(made)
 	return made, blind, err
+}
+
+// archived is the line of a task's log that says that the backup is in its
+// place: what fails after it, such as taking the lock off, leaves it there
+// (pve-manager VZDump.pm#exec_backup_task).
+func archived(log []string) string {
+	for _, line := range log {
+		if strings.HasPrefix(line, "INFO: archive file size: ") || strings.HasPrefix(line, "INFO: Finished Backup of VM ") {
+			return line
+		}
+	}
+	return ""
 }
 
 // namedInLog gives the one of some backups that the task's own log says it was

@@ -180,6 +180,14 @@ func TestBackupAndSomebodyElse(t *testing.T) {
 		r.dropBackup()
 		o.settle(upid, err).want(t, "none", op.EffectDone, "by now the storage shows no backup")
 	})
+	t.Run("made, its task failed after that, and deleted since", func(t *testing.T) {
+		r := newClassRig(t, true)
+		o := r.dump(pvesim.LXC)
+		r.fault(pvesim.Fault{Kind: pvesim.FaultTaskFail, TaskType: "vzdump", Stage: "unlock", Text: "job errors"})
+		upid, err := o.x.Launch(t.Context(), o.a, o.l)
+		r.dropBackup()
+		o.settle(upid, err).want(t, "none", op.EffectDone, "archive file size", "by now the storage shows no backup")
+	})
 	t.Run("the guest destroyed since", func(t *testing.T) {
 		r := newClassRig(t, true)
 		o := r.dump(pvesim.QEMU)
