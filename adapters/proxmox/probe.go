@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"writ/domain/engine"
 	"writ/domain/op"
@@ -157,10 +158,10 @@ func (p *probe) compare(ctx context.Context, now op.Observed, quorate bool) (eng
 	if err != nil {
 		return engine.Finding{}, err
 	}
-	if stopped {
+	if stopped != "" {
 		// Of the effects of a destroy with force this is the first, and it
 		// leaves no trace in configuration or volumes.
-		reasons = append(reasons, "it was running and is stopped now, as the request asked for first")
+		reasons = append(reasons, stopped)
 	}
 	if len(reasons) > 1 {
 		return finding(op.EffectUnknown, nil, reasons...), nil
@@ -183,15 +184,23 @@ func (p *probe) compare(ctx context.Context, now op.Observed, quorate bool) (eng
 	return finding(op.EffectNone, nil, reasons...), nil
 }
 
-// stopped tells whether a container that was to be stopped first is.
-func (p *probe) stopped(ctx context.Context, now op.Observed) (bool, error) {
+// stopped tells why a container that was to be stopped first may have been; empty
+// if it was not. Somebody may have started it again since.
+func (p *probe) stopped(ctx context.Context, now op.Observed) (string, error) {
 	if p.target.query().Get("force") != "1" || p.before.Status != "running" {
-		return false, nil
+		return "", nil
 	}
 	if err := p.host.readStatus(ctx, p.guest, &now); err != nil {
-		return false, err
+		return "", err
 	}
-	return now.Status != "running", nil
+	if now.Status != "running" {
+		return "it was running and is stopped now, as the request asked for first", nil
+	}
+	if _, stayed := sameRun(p.before, now, time.Since(p.announced.At)); !stayed && p.ended != "" {
+		return fmt.Sprintf("it is running, for %d s, and was for %d s at the announcement: the request asked to stop it first, "+
+			"and whether somebody has started it again since can't be told", now.Uptime, p.before.Uptime), nil
+	}
+	return "", nil
 }
 
 // doubts are what keeps a guest that is still there from being untouched.

@@ -280,16 +280,17 @@ func TestPrecedesEffect(t *testing.T) {
 func TestProbeForcedStop(t *testing.T) {
 	before := op.Observed{
 		Found: true, Node: "pve1", Type: op.LXC, VMID: 107, Name: "ct", MACs: []string{"BC:24:11:00:00:0A"},
-		Volumes: []string{disk0}, Digest: strings.Repeat("1", 40), Status: "running",
+		Volumes: []string{disk0}, Digest: strings.Repeat("1", 40), Status: "running", Uptime: 5000,
 	}
 	conf := data(fmt.Sprintf(`{"hostname":"ct","rootfs":"%s,size=8G","net0":"name=eth0,hwaddr=BC:24:11:00:00:0A","digest":%q}`, disk0, before.Digest))
-	status := func(s string) answer { return data(fmt.Sprintf(`{"status":%q,"ha":{"managed":0}}`, s)) }
+	status := func(s string) answer { return data(fmt.Sprintf(`{"status":%q,"uptime":5100,"ha":{"managed":0}}`, s)) }
 	for _, c := range []struct {
 		name, query string
 		status      answer
 		want        op.Effect // none if the host can't be asked
 	}{
 		{"still running", "force=1", status("running"), op.EffectNone},
+		{"started again", "force=1", data(`{"status":"running","uptime":20,"ha":{"managed":0}}`), op.EffectUnknown},
 		{"stopped", "force=1", status("stopped"), op.EffectUnknown},
 		{"can't be asked", "force=1", bare(596, "Connection timed out"), ""},
 		{"stopped, without force", "force=0", status("stopped"), op.EffectNone},
@@ -297,7 +298,9 @@ func TestProbeForcedStop(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			r := newRawHost(t).on(clusterNow, data(quorate)).on(nextid107, taken107).
 				on("GET /nodes/pve1/lxc/107/config", conf).on("GET /nodes/pve1/lxc/107/status/current", c.status).on(content0, listing(disk0))
-			f, err := r.host().Executors()[op.GuestDestroy].Probe(t.Context(), launching(before, c.query), "no such volume group", nil)
+			l := launching(before, c.query)
+			l.At = time.Now().Add(-100 * time.Second)
+			f, err := r.host().Executors()[op.GuestDestroy].Probe(t.Context(), l, "no such volume group", nil)
 			if (err != nil) != (c.want == "") || f.Evidence.Effect != c.want {
 				t.Errorf("got %+v, %v, want %q", f, err, c.want)
 			}
