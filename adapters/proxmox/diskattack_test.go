@@ -160,12 +160,17 @@ func TestWipeDiskBusyBesideAnotherWipe(t *testing.T) {
 				second := r.fault(wipeFault(pvesim.Fault{Kind: pvesim.FaultRepeat, Delay: time.Nanosecond}))
 				upid, err := o.x.Launch(t.Context(), o.a, o.l)
 				<-second.Reached()
-				for o.wipes() < 2 {
-					if t.Context().Err() != nil {
+				for limit := time.Now().Add(20 * time.Second); o.wipes() < 2; {
+					if time.Now().After(limit) {
 						t.Fatal("the second task never began")
 					}
 				}
-				o.settle(upid, err).want(t, "none", op.EffectUnknown, ":wipedisk:sdb:root@pam:")
+				e := ending{err: err, upid: upid}
+				if e.task, err = r.host.Task(t.Context(), upid); err != nil {
+					t.Fatal(err)
+				}
+				o.conclude(&e)
+				e.want(t, "none", op.EffectUnknown, ":wipedisk:sdb:root@pam:")
 			})
 		})
 	}
@@ -256,5 +261,25 @@ func TestWipeDiskAnnouncedForAnotherOrder(t *testing.T) {
 				t.Errorf("mutating requests: got %v, want none", got)
 			}
 		})
+	}
+}
+
+// What is no answer at all is quoted by net/http.
+func TestWipeDiskLoginWithoutAnAnswer(t *testing.T) {
+	r := newRawHost(t).on("POST /access/ticket", raw("password=a+horse+of+root\r\n\r\n"))
+	h := newHost(t, proxmox.Config{BaseURL: r.url(), WipePassword: rootPassword})
+	seen := op.Observed{Found: true, Node: "pve1", Disk: &op.DiskSeen{Path: "/dev/sdb", Serial: "S4EWNX0M", Size: 1 << 40}}
+	a := engine.Attempt{Nonce: nonce, Number: 1, Intent: wipeDisk(), ExpiresAt: time.Now().Add(time.Hour)}
+	l := &op.Launching{
+		Header: op.Header{OpID: "1", Nonce: nonce, Attempt: 1, Class: op.StorageWipe, Target: a.Intent.Target},
+		Node:   "pve1", Credential: "root@pam", Observed: seen,
+		Request: op.Request{Method: "PUT", Path: "/nodes/pve1/disks/wipedisk", Query: "disk=%2Fdev%2Fsdb"},
+	}
+	_, err := h.Executors()[op.StorageWipe].Launch(t.Context(), a, l)
+	if !engine.IsDefinite(err) || strings.Contains(err.Error(), "horse") {
+		t.Errorf("got %v, want a definite error without the password", err)
+	}
+	if got := r.requests(); len(got) != 1 {
+		t.Errorf("requests: got %q, want one login and nothing else", got)
 	}
 }

@@ -81,6 +81,21 @@ func compareBool(x, y bool) int {
 	return 1
 }
 
+// PlanNeeds gives what the configured API token needs beyond Needs for orders that
+// expect a plan, of the classes that a policy allows: without it such orders don't
+// run, and others do. What a plan of the other classes takes Needs asks for, too.
+// It is not asked for unasked, as who has it could delete by it.
+func PlanNeeds(classes map[op.Class]Reach) []Need {
+	n := &needs{}
+	if _, allowed := classes[op.StorageWipe]; allowed {
+		n.mayLook("/storage", "Datastore.Allocate", true, "see all that lies on a pool", "", op.StorageWipe)
+	}
+	if _, allowed := classes[op.SnapshotDelete]; allowed {
+		n.mayLook("/vms", "VM.Config.Disk", true, "see how large the memory in a snapshot is", "", op.SnapshotDelete)
+	}
+	return n.list
+}
+
 // see is what must be seen for a class beside what all need.
 func (n *needs) see(class op.Class) {
 	const (

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"writ/adapters/proxmox"
 	"writ/adapters/pvesim"
 	"writ/domain/engine"
 	"writ/domain/op"
@@ -149,5 +150,40 @@ func TestDestroyOfAReplicatedGuestIsAnObstacle(t *testing.T) {
 			t.Errorf("%s with purge: obstacles: got %q, want none", kind, p.Obstacles)
 		}
 		taken(t, p, op.PlanReplication, "107-0 to pve2")
+	}
+}
+
+// What orders that expect a plan take beyond the rest is told apart, and is enough.
+func TestPlanNeedsAreEnough(t *testing.T) {
+	r := newClassRig(t, true, atPlanNow)
+	r.pools()
+	r.sim.AddStorage(storageOn[lvmPool])
+	classes := map[op.Class]proxmox.Reach{op.StorageWipe: {}}
+	r.setUp(classes)
+	planned := func() error {
+		a := engine.Attempt{Intent: wipeOf(lvmPool, withCleanup), Planned: true}
+		_, err := r.host.Executors()[op.StorageWipe].Observe(t.Context(), a)
+		return err
+	}
+	if err := planned(); err == nil || !strings.Contains(err.Error(), "Datastore.Allocate on /storage/on-vg1") {
+		t.Errorf("without: got error %v, want it to name the right", err)
+	}
+	plans := proxmox.PlanNeeds(classes)
+	if lacks, err := r.host.CheckNeeds(t.Context(), plans); err != nil || len(lacks) != 1 || lacks[0].Must {
+		t.Errorf("what is missing: got %+v, %v, want one that nothing else needs", lacks, err)
+	}
+	for _, who := range []string{token, "svc@pve"} {
+		r.sim.AddRole("Plans", "Datastore.Allocate", "Datastore.Audit")
+		r.sim.Grant("/storage", who, "Plans", true)
+	}
+	if lacks, err := r.host.CheckNeeds(t.Context(), plans); err != nil || len(lacks) > 0 {
+		t.Errorf("what is missing once it is given: got %+v, %v, want nothing", lacks, err)
+	}
+	if err := planned(); err != nil {
+		t.Errorf("with it: got error %v", err)
+	}
+	needs := slices.Concat(proxmox.Needs(r.host.Mode(), classes), plans)
+	if more, err := r.host.Superfluous(t.Context(), needs); err != nil || len(more) > 0 {
+		t.Errorf("what is too much: got %+v, %v, want nothing", more, err)
 	}
 }

@@ -2,6 +2,7 @@ package proxmox
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -49,6 +50,14 @@ func (h *Host) asRoot(ctx context.Context, t attempt, expires time.Time) (*crede
 // on.
 func withoutSecrets(err error) string {
 	e := asStatus(err)
+	if re, ok := errors.AsType[*RequestError](err); ok && re.Written {
+		// net/http quotes what is no answer.
+		text := "no usable answer"
+		if errors.Is(err, context.DeadlineExceeded) {
+			text = "no answer in time"
+		}
+		return fmt.Sprintf("%s %s: %s", re.Method, re.Path, text)
+	}
 	if e == nil {
 		return err.Error()
 	}

@@ -49,7 +49,7 @@ func builtinRoles() map[string]privSet {
 		"Administrator": all,
 		"NoAccess":      {},
 		"PVEAdmin": without(privsOf(p["vm"], p["sys"], p["datastore"], p["sdn"], p["user"], p["pool"], p["mapping"]),
-			"Permissions.Modify", "Sys.Modify", "Sys.PowerMgmt", "Realm.Allocate"),
+			"Permissions.Modify", "Sys.Modify", "Sys.PowerMgmt", "Realm.Allocate", "Mapping.Modify"),
 		"PVEAuditor": privsOf([]string{
 			"VM.Audit", "VM.GuestAgent.Audit", "Sys.Audit", "Datastore.Audit", "SDN.Audit", "Mapping.Audit", "Pool.Audit",
 		}),

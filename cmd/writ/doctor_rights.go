@@ -128,6 +128,8 @@ func (dr *doctor) checkNeeds(ctx context.Context, have *proxmox.Access) {
 		dr.d.add(state, "privileges", "the commands below", "%s on %s for %s: %s (to %s; for %s)",
 			l.Privilege, l.Object, dr.who(l.Launch), l.Has, l.Why, forClasses(l.Classes))
 	}
+	plans := proxmox.PlanNeeds(dr.classes)
+	dr.checkPlans(ctx, plans)
 	if have != nil {
 		for _, e := range dr.host.Exceptions(have, needs) {
 			dr.d.add(stateWarn, "privileges", "take the entry away if ops there are meant to run", "%s", e)
@@ -142,7 +144,24 @@ func (dr *doctor) checkNeeds(ctx context.Context, have *proxmox.Access) {
 	if len(fit) > 0 {
 		dr.d.ok("privileges", "all that is needed for %s", classList(fit))
 	}
-	dr.checkSurplus(ctx, needs)
+	dr.checkSurplus(ctx, slices.Concat(needs, plans))
+}
+
+// checkPlans says which orders that expect a plan can't run. Nothing is wrong with
+// that where nobody expects one.
+func (dr *doctor) checkPlans(ctx context.Context, plans []proxmox.Need) {
+	lacks, err := dr.host.CheckNeeds(ctx, plans)
+	if err != nil {
+		dr.d.add(stateFail, "plans", "", "%v", err)
+		return
+	}
+	var without []string
+	for _, l := range lacks {
+		without = append(without, fmt.Sprintf("%s: %s on %s for %s (to %s)", forClasses(l.Classes), l.Privilege, l.Object, dr.who(false), l.Why))
+	}
+	if len(without) > 0 {
+		dr.d.ok("plans", "orders that expect a plan (writ sign --plan) would also take\n%s\nGive it only if you sign such orders: it lets the token delete, too", strings.Join(without, "\n"))
+	}
 }
 
 func (dr *doctor) checkSurplus(ctx context.Context, needs []proxmox.Need) {

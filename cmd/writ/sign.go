@@ -115,6 +115,8 @@ func (f *signFlags) check(cmd *cobra.Command) error {
 		return err
 	}
 	switch {
+	case f.expect.plan == "" && len(given(cmd, "expect-plan")) > 0: // such as of a variable that is not set
+		return usagef("--expect-plan is empty, and nothing would be expected; give the digest that writ plan has shown")
 	case f.requestedBy == "":
 		return usagef("--requested-by is required: the person who asked for it, as named in the policy")
 	case f.reason == "":

@@ -208,8 +208,16 @@ func (s *telling) started() *op.Started {
 
 func (s *telling) launching() *op.Launching {
 	return &op.Launching{
-		Header: s.header(), Node: "pve1", Credential: "writ@pve!w-1", Request: s.request, Observed: s.observed, PolicySerial: s.serial, Facts: s.facts,
+		Header: s.header(), Node: "pve1", Credential: s.credential(), Request: s.request, Observed: s.observed, PolicySerial: s.serial, Facts: s.facts,
 	}
+}
+
+// credential is that of the attempt; disks root wipes.
+func (s *telling) credential() string {
+	if s.in.Target.Disk != "" {
+		return "root@pam"
+	}
+	return "writ@pve!w-1"
 }
 
 func (s *telling) running() *op.TaskRunning {
@@ -325,6 +333,10 @@ func TestDamageOfAnyClass(t *testing.T) {
 		"parameters that are none": {all, nil, func(l *op.Launching) { l.Request.Query = "%zz" }, audit.RequestDiffers, "%zz"},
 		"no parameters":            {func(d deed) bool { return d.request.Query != "" }, nil, func(l *op.Launching) { l.Request.Query = "" }, audit.RequestDiffers, "was ordered"},
 		"another node":             {all, nil, func(l *op.Launching) { l.Node = "pve2" }, audit.RequestDiffers, "pve2"},
+		"root's login, for no disk": {
+			func(d deed) bool { return !disk(d) }, nil, func(l *op.Launching) { l.Credential = "root@pam" }, audit.RequestDiffers, "sent as root@pam",
+		},
+		"a disk, not by root": {disk, nil, func(l *op.Launching) { l.Credential = "writ@pve!w-1" }, audit.RequestDiffers, "sent as writ@pve!w-1"},
 		"a backup that stops the guest": {is(op.BackupCreate), nil, func(l *op.Launching) {
 			l.Request.Query = strings.Replace(l.Request.Query, "mode=snapshot", "mode=stop", 1)
 		}, audit.RequestDiffers, "mode=stop"},

@@ -8,12 +8,19 @@ import (
 	"writ/domain/op"
 )
 
+// rootUser is the one user who may wipe a disk (Proxmox VE's API: wipedisk).
+const rootUser = "root@pam"
+
 // unlike tells how an announced request is not the one for what was ordered, in
 // the one form that its class has; empty if it is. So a benign op that was sent
 // in a form that takes something away is found, too.
 func unlike(s *op.Started, l *op.Launching) string {
 	if l.Node != l.Observed.Node {
 		return fmt.Sprintf("a request to node %s, the target was seen on %s", l.Node, l.Observed.Node)
+	}
+	// No token may wipe a disk, and root's login is for nothing else.
+	if (s.Intent.Target.Disk != "") != (l.Credential == rootUser) {
+		return fmt.Sprintf("a request sent as %s", l.Credential)
 	}
 	method, path := requestOf(s.Intent, l.Node)
 	form := formOf(s.Intent).Encode()
