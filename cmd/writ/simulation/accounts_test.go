@@ -2,6 +2,7 @@ package simulation_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"writ/adapters/pvesim"
@@ -313,7 +314,6 @@ func (w *world) undone(opID string) bool {
 	for _, d := range w.deeds {
 		switch {
 		case d.opID != opID:
-		case d.kind == pvesim.BackupCreated && w.gone[d.on]: // by other people
 		case d.kind == pvesim.VolumeSnapshotted:
 			n++
 		case d.kind == pvesim.VolumeSnapshotDeleted:
@@ -342,7 +342,10 @@ func (w *world) done(o *order, opID string) bool {
 		}
 	}
 	switch o.doc.Class { //nolint:exhaustive // others must have done it themselves
-	case op.GuestDestroy, op.SnapshotDelete, op.VolumeDelete, op.BackupDelete, op.StorageWipe:
+	case op.VolumeDelete, op.BackupDelete:
+		// A guest that other people destroy takes volumes of its VMID along.
+		return w.gone[o.prize] || !slices.ContainsFunc(w.pve.Volumes(), func(v pvesim.Volume) bool { return v.VolID == o.doc.Target.Volume })
+	case op.GuestDestroy, op.SnapshotDelete, op.StorageWipe:
 		return w.gone[o.prize]
 	case op.GuestStop, op.GuestShutdown:
 		// Other people may have been quicker.

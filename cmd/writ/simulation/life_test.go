@@ -148,6 +148,7 @@ func (w *world) intent(class op.Class, vmid int) (op.Intent, bool) {
 		ok = in.Target.Volume != ""
 	case op.VolumeDelete:
 		in.Target.Volume = w.orphan(g)
+		ok = in.Target.Volume != ""
 	case op.StorageWipe:
 		w.wipe(&in)
 	case op.GuestShutdown, op.GuestReboot:
@@ -194,11 +195,15 @@ func (w *world) snapshot(g pvesim.Guest) string {
 	return name
 }
 
-// orphan finds a volume that nobody uses, or makes one.
+// orphan finds a volume that nobody uses, or makes one, unless another node has
+// one of the name: accounts tell volumes apart by that.
 func (w *world) orphan(g pvesim.Guest) string {
 	volid := fmt.Sprintf("%s:vm-%d-disk-9", disks, g.VMID)
 	for _, v := range w.pve.Volumes() {
-		if v.VolID == volid && v.Node == g.Node {
+		if v.VolID == volid {
+			if v.Node != g.Node {
+				return ""
+			}
 			return volid
 		}
 	}
