@@ -43,9 +43,10 @@ type Options struct {
 	FS vfs.FS
 }
 
-// filterBits is how large the filters are, for each key. Only those of events
-// are ever asked.
-const filterBits = 10
+// filterBits is how large the filters of the lowest level are, for each key; it
+// holds nine of ten. Only those of events are ever asked. Above it they can be
+// larger, as there are few keys.
+const filterBits, filterBitsAbove = 14, 16
 
 // maxGroupBytes bounds the data of the appends that share one fsync.
 const maxGroupBytes = 4 << 20
@@ -114,10 +115,12 @@ func (o Options) pebble(g *guard) *pebble.Options {
 	// be thousands in pebble's own size, which on the lowest level is 16 MiB.
 	p.TargetFileSizes[0] = 4 << 20 // and twice as much on each level below
 	for i := range p.Levels {
-		// Most look-ups are for a stream that does not exist yet: ten bits a
-		// key answer 99 of 100 without reading a block.
-		p.Levels[i].FilterPolicy = bloom.FilterPolicy(filterBits)
+		// Most look-ups are for a stream that does not exist yet. Each level is
+		// asked, and together they answer more than 99 of 100 without reading a
+		// block; with the usual ten bits it would be 95.
+		p.Levels[i].FilterPolicy = bloom.FilterPolicy(filterBitsAbove)
 	}
+	p.Levels[len(p.Levels)-1].FilterPolicy = bloom.FilterPolicy(filterBits)
 	return p
 }
 
