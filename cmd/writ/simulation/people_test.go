@@ -188,7 +188,8 @@ func (s *sim) settle(i *instance, n op.Nonce) bool {
 	switch done, none := s.seenOf(s.orders[n], o.OpID); {
 	case done:
 		r.Verdict, r.Effect = signedop.VerdictSucceeded, op.EffectDone
-	case none && s.rng.per1000(500):
+	case none && s.saidNone[o.OpID] < 3 && s.rng.per1000(500): // refused time and again, they say that they don't know
+		s.saidNone[o.OpID]++
 		r.Effect = op.EffectNone // so it looks; whether something may still act the service finds out
 	}
 	raw, err := signedop.SealResolution(r, bob)

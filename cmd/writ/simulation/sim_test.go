@@ -38,6 +38,7 @@ type sim struct {
 	orders    map[op.Nonce]*order
 	settled   map[string]bool // ids of ops of which people said that the effect is unknown
 	settledOn map[int]bool
+	saidNone  map[string]int // how often people said so of an attempt
 	cloned    bool
 	over      bool // no process begins any more
 	processes int
@@ -97,7 +98,7 @@ func play(seed uint64, verbose io.Writer, into []byte) *sim {
 
 func newSim(seed uint64, verbose io.Writer, into []byte) *sim {
 	s := &sim{
-		accepted: make(map[string]bool), orders: make(map[op.Nonce]*order), settled: make(map[string]bool), settledOn: make(map[int]bool), drawn: make(map[string]int),
+		accepted: make(map[string]bool), orders: make(map[op.Nonce]*order), settled: make(map[string]bool), settledOn: make(map[int]bool), saidNone: make(map[string]int), drawn: make(map[string]int),
 		announcements: make(map[string]*announcement), credentials: make(map[string]bool), audience: string(ledger), verbose: verbose,
 	}
 	s.scheduler = scheduler{seed: seed, rng: diceFor(seed, "world", 0), asked: make(map[string]uint64), log: into[:0]}
