@@ -37,7 +37,7 @@ func newEnrolCmd(a *app) *cobra.Command {
 			case (f.qemu != 0) == (f.lxc != 0):
 				return usagef("which guest? Give --lxc VMID or --qemu VMID, one of them")
 			case !f.host.given():
-				return usagef("where is it? Give --config, or --url and a token")
+				return usagef("no host is named: give --config, or --url with --token-id and --token-secret-file")
 			}
 			if err := f.host.check(cmd); err != nil {
 				return err

@@ -41,7 +41,7 @@ func newPlanCmd(a *app) *cobra.Command {
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if !from.given() {
-				return usagef("where is it? Give --config, or --url and a token")
+				return usagef("no host is named: give --config, or --url with --token-id and --token-secret-file")
 			}
 			if err := from.check(cmd); err != nil {
 				return err

@@ -11,38 +11,22 @@ import (
 	"writ/domain/op"
 )
 
-// A target that is half done is kept from others for as long as something of
-// the attempt may be at work on it, and then the op ends.
+// A target is kept from others for as long as something of the attempt may be
+// at work on it, half done or gone: another guest may have the same names by
+// now. Then the op ends.
 func TestHalfDoneWhileSomethingIsAtWork(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
-		w.stop()
-		w.start(recovering(w))
-		w.host.onLaunch = func(h *fakeHost, l *op.Launching) (string, error) {
-			return h.start(l, engine.Task{Phase: engine.TaskEnded, ExitStatus: "unexpected status"}), nil
-		}
-		half := op.Evidence{Effect: op.EffectPartial, Reasons: []string{"a volume is gone"}}
-		w.host.finding = &engine.Finding{MayStillAct: true, Evidence: half}
-		d := order(web3())
-		w.wantOutcome(w.runToEnd(signed(t, d)), engine.Indeterminate)
-		got := w.runToEnd(signed(t, rival()))
-		w.wantOutcome(got, engine.Failed)
-		if !strings.Contains(got.Detail, "may still act") || w.host.launched() != 1 {
-			t.Errorf("a rival: got %q, %d launches; want it kept away", got.Detail, w.host.launched())
-		}
-		w.host.change(func(h *fakeHost) { h.finding = &engine.Finding{Evidence: half} })
-		pass(10 * time.Minute)
-		got = w.engine.Status(context.Background(), d.Nonce)
-		w.wantOutcome(got, engine.Failed)
-		if got.Failure.Effect != op.EffectPartial {
-			t.Errorf("once it is ruled out: got effect %s, want partial", got.Failure.Effect)
-		}
-	})
+	o := endsOnceNothingIsAtWork(t, op.Evidence{Effect: op.EffectPartial, Reasons: []string{"a volume is gone"}}, engine.Failed)
+	if o.Failure.Effect != op.EffectPartial {
+		t.Errorf("once it is ruled out: got effect %s, want partial", o.Failure.Effect)
+	}
 }
 
-// Nor is a target let go whose guest is gone, and another one there, while
-// something of the attempt may be at work on what has the same names.
 func TestGoneWhileSomethingIsAtWork(t *testing.T) {
+	endsOnceNothingIsAtWork(t, op.Evidence{Effect: op.EffectDone, Reasons: []string{"the VMID is another guest's"}}, engine.Succeeded)
+}
+
+func endsOnceNothingIsAtWork(t *testing.T, found op.Evidence, want engine.Outcome) (ended engine.Answer) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		w.stop()
@@ -50,8 +34,7 @@ func TestGoneWhileSomethingIsAtWork(t *testing.T) {
 		w.host.onLaunch = func(h *fakeHost, l *op.Launching) (string, error) {
 			return h.start(l, engine.Task{Phase: engine.TaskEnded, ExitStatus: "unexpected status"}), nil
 		}
-		gone := op.Evidence{Effect: op.EffectDone, Reasons: []string{"the VMID is another guest's"}}
-		w.host.finding = &engine.Finding{MayStillAct: true, Evidence: gone}
+		w.host.finding = &engine.Finding{MayStillAct: true, Evidence: found}
 		d := order(web3())
 		w.wantOutcome(w.runToEnd(signed(t, d)), engine.Indeterminate)
 		got := w.runToEnd(signed(t, rival()))
@@ -59,10 +42,12 @@ func TestGoneWhileSomethingIsAtWork(t *testing.T) {
 		if !strings.Contains(got.Detail, "may still act") || w.host.launched() != 1 {
 			t.Errorf("a rival: got %q, %d launches; want it kept away", got.Detail, w.host.launched())
 		}
-		w.host.change(func(h *fakeHost) { h.finding = &engine.Finding{Evidence: gone} })
+		w.host.change(func(h *fakeHost) { h.finding = &engine.Finding{Evidence: found} })
 		pass(10 * time.Minute)
-		w.wantOutcome(w.engine.Status(context.Background(), d.Nonce), engine.Succeeded)
+		ended = w.engine.Status(context.Background(), d.Nonce)
+		w.wantOutcome(ended, want)
 	})
+	return ended
 }
 
 // Nor does it end as half done by a task that the host no longer knows: that
