@@ -32,6 +32,8 @@ type fakeHost struct {
 	onFacts, onObserve func()
 	precedes           map[string]bool
 	finding            *engine.Finding
+	onProbe            func(exit string) // runs before the answer
+	forgets            bool              // each task, once it was asked for
 	// What recovery is told; nil: the tasks of the attempt that there are, and
 	// a fence that holds.
 	search func(h *fakeHost, l *op.Launching) engine.TaskSearch
@@ -148,16 +150,22 @@ func (h *fakeHost) Task(_ context.Context, upid string) (engine.Task, error) {
 	if !ok {
 		return engine.Task{Phase: engine.TaskForgotten}, nil
 	}
+	if h.forgets {
+		delete(h.tasks, upid)
+	}
 	return t, nil
 }
 
 func (h *fakeHost) PrecedesEffect(s string) bool { return h.precedes[s] }
 
-func (h *fakeHost) Probe(_ context.Context, l *op.Launching, _ string, _ []string) (engine.Finding, error) {
+func (h *fakeHost) Probe(_ context.Context, l *op.Launching, exit string, _ []string) (engine.Finding, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if err := h.fails("Probe"); err != nil {
 		return engine.Finding{}, err
+	}
+	if h.onProbe != nil {
+		h.onProbe(exit)
 	}
 	if h.finding != nil {
 		return *h.finding, nil

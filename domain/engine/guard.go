@@ -204,7 +204,7 @@ func (e *Engine) keepMark() {
 	// A process that has not compared its ledger with the mark, or that has any
 	// doubt about it, must not replace the mark: that is what tells the next one.
 	tried, doubtful := e.tried, !e.examined
-	for _, c := range []haltCause{haltOldLedger, haltOtherCopy, haltSuperseded, haltUnchecked} {
+	for _, c := range []haltCause{haltOldLedger, haltOtherCopy, haltSuperseded, haltDisputed, haltUnchecked} {
 		doubtful = doubtful || e.halts[c] != nil
 	}
 	e.mu.Unlock()

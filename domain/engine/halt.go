@@ -12,6 +12,7 @@ const (
 	haltOldLedger                       // the ledger is not the newest copy
 	haltSuperseded                      // somebody else uses a store that nobody else should
 	// For as long as it lasts:
+	haltDisputed  // a successor has made an attempt that this process has not, or another copy has
 	haltUnchecked // the host could not be asked what it remembers
 	haltClockBack // the clock is behind the newest event
 	haltClockSkew // the clock disagrees with the host's

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 
 	"writ/domain/eventstore"
 	"writ/domain/op"
@@ -19,6 +20,8 @@ import (
 type Lead struct {
 	journal *journal
 	epoch   uint64
+	// lost is the newest successor that was heard of; nil: of none.
+	lost atomic.Pointer[SupersededError]
 }
 
 // TakeOver makes this instance the one that launches, by appending at an exact
@@ -73,9 +76,17 @@ func (l *Lead) Holds(ctx context.Context) error {
 		return fmt.Errorf("read stream %s: %w", l.journal.stream, err)
 	}
 	if ok && rec.Revision+1 == l.epoch {
+		// An answer that was long on its way is older than what was heard since.
+		if lost := l.lost.Load(); lost != nil {
+			return lost
+		}
 		return nil
 	}
-	return &SupersededError{Epoch: rec.Revision + 1, Held: l.epoch, Instance: instanceOf(rec)}
+	superseded := &SupersededError{Epoch: rec.Revision + 1, Held: l.epoch, Instance: instanceOf(rec)}
+	if superseded.Epoch > l.epoch {
+		l.lost.Store(superseded)
+	}
+	return superseded
 }
 
 // instanceOf gives who took over, empty if that can't be read.

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"writ/domain/engine"
+	"writ/domain/eventstore"
 	"writ/domain/eventstore/storetest"
 	"writ/domain/gate"
 	"writ/domain/op"
@@ -46,6 +47,48 @@ func TestTakeOver(t *testing.T) {
 	broken.Cut()
 	if err := third.Holds(ctx); err == nil || errors.As(err, &superseded) && superseded.Epoch == 3 {
 		t.Errorf("got %v, want an error that says it could not be found out", err)
+	}
+}
+
+// heldUp is a store whose answers about a stream's head are long on their way.
+type heldUp struct {
+	eventstore.Store
+	meanwhile func()
+}
+
+func (s *heldUp) Head(ctx context.Context, stream eventstore.StreamID) (eventstore.Recorded, error) {
+	e, err := s.Store.Head(ctx, stream)
+	if happens := s.meanwhile; happens != nil {
+		s.meanwhile = nil
+		happens()
+	}
+	return e, err
+}
+
+// Whoever has heard of a successor does not lead any more, whatever an older
+// answer says that comes later.
+func TestLateAnswerGivesNoLeadBack(t *testing.T) {
+	ctx := context.Background()
+	m := storetest.NewMemory(ledger)
+	as := func(instance string) engine.Identity {
+		return engine.Identity{Site: gate.Site{Agent: "lab", Ledger: string(ledger)}, Instance: instance}
+	}
+	slow := &heldUp{Store: m}
+	first, err := engine.TakeOver(ctx, slow, as("a"), systemClock{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	slow.meanwhile = func() {
+		if _, err := engine.TakeOver(ctx, m, as("b"), systemClock{}); err != nil {
+			t.Fatal(err)
+		}
+		if first.Holds(ctx) == nil {
+			t.Fatal("the first still leads")
+		}
+	}
+	var superseded *engine.SupersededError
+	if err := first.Holds(ctx); !errors.As(err, &superseded) || superseded.Epoch != 2 {
+		t.Errorf("by the answer of before: got %v, want it superseded with epoch 2", err)
 	}
 }
 

@@ -57,7 +57,9 @@ func (j *Job) onTasksFound(now time.Time, in TasksFound) Command {
 		return j.to(phaseTake, TakeTask{UPID: j.found, OpID: j.op.OpID, Target: j.op.Started.Target})
 	case len(s.UPIDs) > 1:
 		return j.indeterminate(fmt.Sprintf("%d tasks of the host can be this attempt's: %s", len(s.UPIDs), list(lines(s.UPIDs))))
-	case j.fence != nil && (j.phase != phaseFind || !j.inherited() || j.tries+1 >= j.pace.FindTries):
+	case j.fence != nil && (j.phase != phaseFind || j.tries+1 >= j.pace.FindTries):
+		// As much time again as before the fence: a task that began right
+		// before it, and was killed since, may still have to be listed.
 		return j.afterFence(s)
 	case j.fence == nil && j.unfenced == "" && j.inherited():
 		// Whoever announced it may only be paused, and go on at any time: the
@@ -142,10 +144,10 @@ func (j *Job) onProbeFenced(now time.Time, in Probed) Command {
 		return j.fail(now, op.KindNotExecuted, op.EffectNone,
 			"the request never took effect and can't any more: fenced, no task, target untouched", &ev)
 	case op.EffectDone:
-		// No task of this attempt ran and none will, so whoever did this, it
-		// was not this op.
-		return j.fail(now, op.KindGone, op.EffectNone,
-			"the target is gone by other hands: fenced, and no task of this attempt ever ran", &op.Evidence{Effect: op.EffectNone, Reasons: ev.Reasons})
+		// It went by other hands after the fence was up, and the part of the
+		// fence that stood on it went with it: a request that the host has let
+		// in and holds up would act on what takes the target's place.
+		return j.indeterminate("the target is gone by other hands since it was fenced, and with it what held back a request that the host may have let in before: " + sentence(lines(ev.Reasons)))
 	case op.EffectPartial, op.EffectUnknown:
 	}
 	return j.indeterminate("fenced and no task found, but the target is not as it was: " + sentence(ev.Reasons))

@@ -99,7 +99,7 @@ func TestRecovery(t *testing.T) {
 		"launching, the guest is gone by other hands": {
 			lostBeforeEffect, "",
 			func(w *world) { delete(w.host.guests, 105) },
-			op.StateFailedClean, op.KindGone, "OpStarted OpLaunching OpFailed", "", 0,
+			op.StateLaunching, "", "OpStarted OpLaunching", "gone by other hands since it was fenced", 0,
 		},
 		"launching, two tasks could be ours": {
 			lostBeforeEffect, "",

@@ -101,7 +101,7 @@ func (e *Engine) settle(ctx context.Context, t *term, now time.Time, doc signedo
 	case o.Tail.Next-1 != doc.Revision:
 		return conflict("revision: the resolution was signed at revision %d of the op's stream, it is at %d by now; look again and sign anew", doc.Revision, o.Tail.Next-1)
 	}
-	why, active := e.mayStillAct(ctx, &o)
+	why, active := e.mayStillAct(ctx, &o, doc.Effect == op.EffectNone)
 	switch {
 	case active:
 		// Whatever is said about it now, it may not be so when it ends; and
@@ -119,20 +119,30 @@ func (e *Engine) settle(ctx context.Context, t *term, now time.Time, doc signedo
 }
 
 // mayStillAct says what of the attempt can still have an effect, after fencing
-// it; empty if it is certain that nothing can. Active: the host says that its
-// task is at work.
-func (e *Engine) mayStillAct(ctx context.Context, o *op.Op) (why string, active bool) {
+// it; empty if it is certain that nothing can, for which the host gets the time
+// to list a task that is new (patient). Active: the host says that its task is
+// at work.
+func (e *Engine) mayStillAct(ctx context.Context, o *op.Op, patient bool) (why string, active bool) {
 	if o.State == op.StateTaskRunning && o.Running.UPID != "" {
-		if why, active := e.taskMayAct(ctx, o.Running.UPID); why != "" {
+		t, why, active := e.endOf(ctx, o.Running.UPID)
+		if why != "" {
 			return why, active
 		}
-		return e.orphanMayAct(ctx, o), false
+		return e.orphanMayAct(ctx, o, t), false
 	}
 	f := e.raiseFence(ctx, RaiseFence{Announced: o.Launching})
 	s := e.findTasks(ctx, FindTasks{Announced: o.Launching})
+	pause := e.cfg.Pace.HostRetry
+	for try := 1; patient && f.Err == nil && f.Fence.Confirmed && s.Err == nil && len(s.Search.UPIDs) == 0 && try < e.cfg.Pace.FindTries; try++ {
+		if err := e.cfg.Clock.Wait(ctx, pause); err != nil {
+			return "the host had no time to list a task: " + text(err.Error()), false
+		}
+		pause = min(2*pause, e.cfg.Pace.HostRetryMax)
+		s = e.findTasks(ctx, FindTasks{Announced: o.Launching})
+	}
 	if s.Err == nil && s.Search.Exact {
 		for _, upid := range s.Search.UPIDs {
-			if why, active := e.taskMayAct(ctx, upid); active {
+			if _, why, active := e.endOf(ctx, upid); active {
 				return why, true
 			}
 		}
@@ -147,45 +157,44 @@ func (e *Engine) mayStillAct(ctx context.Context, o *op.Op) (why string, active 
 	case len(s.Search.UPIDs) > 0:
 		return "the host has a task that can be its own: " + list(lines(s.Search.UPIDs)), false
 	case !s.Search.Complete:
-		return e.mayHaveActed(ctx, o, f.Fence, s.Search), false
+		// Not even where the target is untouched: the worker of a task that the
+		// host has forgotten may have been killed, and a child of it be at work.
+		return "the host's history of tasks does not reach far enough to say that none ran: " + sentence(lines(s.Search.Reasons)), false
 	}
-	return "", false
+	return e.fencedStill(ctx, o, f.Fence), false
 }
 
-// mayHaveActed says why a task that the host has forgotten may have had an
-// effect; empty if the target is as it was. The fence stands, so what is
-// untouched now stays so.
-func (e *Engine) mayHaveActed(ctx context.Context, o *op.Op, f Fence, s TaskSearch) string {
-	history := "the host's history of tasks does not reach far enough (" + sentence(lines(s.Reasons)) + ")"
+// fencedStill says why a fence that was confirmed does not hold any more; empty
+// if it does. What stands on the target goes with the target: a request that the
+// host has let in and holds up would act on what takes its place.
+func (e *Engine) fencedStill(ctx context.Context, o *op.Op, f Fence) string {
 	p := e.probe(ctx, ProbeHost{Announced: asFenced(o.Launching, &f)})
 	switch {
 	case p.Err != nil:
-		return history + ", and the target could not be read: " + text(p.Err.Error())
-	case p.Finding.Evidence.Effect != op.EffectNone:
-		return history + ", and the target is not as it was: " + sentence(lines(p.Finding.Evidence.Reasons))
+		return "the target could not be read since it was fenced: " + text(p.Err.Error())
+	case p.Finding.Evidence.Effect == op.EffectDone:
+		return "the target is gone by other hands since it was fenced: " + sentence(lines(p.Finding.Evidence.Reasons))
 	}
 	return ""
 }
 
-func (e *Engine) taskMayAct(ctx context.Context, upid string) (why string, active bool) {
+// endOf asks for a task, and says why it is not one that has ended.
+func (e *Engine) endOf(ctx context.Context, upid string) (t Task, why string, active bool) {
 	t, err := e.cfg.Host.Task(ctx, upid)
 	switch {
 	case err != nil:
-		return "the host could not be asked about its task: " + text(err.Error()), false
+		return t, "the host could not be asked about its task: " + text(err.Error()), false
 	case t.Phase == TaskActive:
-		return "its task is running: " + text(upid), true
+		return t, "its task is running: " + text(upid), true
 	case t.Phase != TaskEnded:
-		return "its task has not ended for all the host knows", false
+		return t, "its task has not ended for all the host knows", false
 	}
-	return "", false
+	return t, "", false
 }
 
-// orphanMayAct says what a task that has ended may have left at work.
-func (e *Engine) orphanMayAct(ctx context.Context, o *op.Op) string {
-	t, err := e.cfg.Host.Task(ctx, o.Running.UPID)
-	if err != nil {
-		return "the host could not be asked about its task: " + text(err.Error())
-	}
+// orphanMayAct says what a task that has ended may have left at work. It goes by
+// the end that the host told: asked again, it may have forgotten.
+func (e *Engine) orphanMayAct(ctx context.Context, o *op.Op, t Task) string {
 	p := e.probe(ctx, ProbeHost{Announced: o.Launching, ExitStatus: text(t.ExitStatus), Log: lines(t.Log)})
 	switch {
 	case p.Err != nil:

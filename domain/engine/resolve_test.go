@@ -187,19 +187,12 @@ func TestResolveLosesToWhoeverMovedTheOpOn(t *testing.T) {
 	})
 }
 
-// Where the host's history is too short to say that no task ran, an untouched
-// target says it, and nothing else does.
-func TestResolveWithoutEffectWhereTheHistoryIsShort(t *testing.T) {
-	for name, tt := range map[string]struct {
-		effect op.Effect
-		want   engine.Outcome
-	}{
-		"the target is untouched": {op.EffectNone, engine.Failed},
-		"the target is gone":      {op.EffectDone, engine.Conflict},
-		"the target is half done": {op.EffectPartial, engine.Conflict},
-		"the target is unclear":   {op.EffectUnknown, engine.Conflict},
-	} {
-		t.Run(name, func(t *testing.T) {
+// Where the host's history is too short to say that no task ran, not even an
+// untouched target says that nothing of one is at work: a worker that was killed
+// can leave a child behind.
+func TestNoResolutionWithoutEffectWhereTheHistoryIsShort(t *testing.T) {
+	for _, effect := range []op.Effect{op.EffectNone, op.EffectPartial, op.EffectDone, op.EffectUnknown} {
+		t.Run(string(effect), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t)
 				w.host.onLaunch = timeout
@@ -208,12 +201,61 @@ func TestResolveWithoutEffectWhereTheHistoryIsShort(t *testing.T) {
 				}
 				d := order(web3())
 				w.wantOutcome(w.runToEnd(signed(t, d)), engine.Indeterminate)
-				w.host.finding = &engine.Finding{Evidence: op.Evidence{Effect: tt.effect, Reasons: []string{name}}}
-				raw := settling(w, d.Nonce, as("failed", op.EffectNone), person("alice"))
-				got := w.engine.Resolve(context.Background(), raw, "test")
-				w.wantOutcome(got, tt.want)
-				if tt.want == engine.Conflict && !strings.Contains(got.Detail, name) {
-					t.Errorf("detail: got %q, want %q in it", got.Detail, name)
+				w.host.finding = &engine.Finding{Evidence: op.Evidence{Effect: effect, Reasons: []string{"as it is now"}}}
+				got := w.engine.Resolve(context.Background(), settling(w, d.Nonce, as("failed", op.EffectNone), person("alice")), "test")
+				w.wantOutcome(got, engine.Conflict)
+				if !strings.Contains(got.Detail, "the list begins later") {
+					t.Errorf("detail: got %q, want the reason of the search in it", got.Detail)
+				}
+				w.wantOutcome(w.engine.Resolve(context.Background(), settling(w, d.Nonce, as("failed", op.EffectUnknown), person("alice")), "test"), engine.Failed)
+			})
+		})
+	}
+}
+
+// Whether a child of a killed worker may be at work is judged by the end that
+// the host told, also if it has forgotten the task right after.
+func TestNoResolutionOfATaskThatIsForgottenMeanwhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.host.onLaunch = func(h *fakeHost, l *op.Launching) (string, error) {
+			return h.start(l, engine.Task{Phase: engine.TaskEnded, ExitStatus: "unexpected status"}), nil
+		}
+		w.host.onProbe = func(exit string) {
+			w.host.finding = &engine.Finding{
+				MayStillAct: exit == "unexpected status",
+				Evidence:    op.Evidence{Effect: op.EffectUnknown, Reasons: []string{"a child may be at work"}},
+			}
+		}
+		d := order(web3())
+		w.wantOutcome(w.runToEnd(signed(t, d)), engine.Indeterminate)
+		w.host.mu.Lock()
+		w.host.forgets = true
+		w.host.mu.Unlock()
+		got := w.engine.Resolve(context.Background(), settling(w, d.Nonce, as("failed", op.EffectNone), person("alice")), "test")
+		w.wantOutcome(got, engine.Conflict)
+		if !strings.Contains(got.Detail, "a child may be at work") {
+			t.Errorf("detail: got %q", got.Detail)
+		}
+	})
+}
+
+// The fence goes with the guest that it stands on.
+func TestNoResolutionWithoutEffectOnceTheFencedTargetIsGone(t *testing.T) {
+	for effect, want := range map[op.Effect]engine.Outcome{
+		op.EffectNone: engine.Failed, op.EffectDone: engine.Conflict, op.EffectPartial: engine.Failed, op.EffectUnknown: engine.Failed,
+	} {
+		t.Run("found "+string(effect), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t)
+				w.host.onLaunch = timeout
+				d := order(web3())
+				w.wantOutcome(w.runToEnd(signed(t, d)), engine.Indeterminate)
+				w.host.finding = &engine.Finding{Evidence: op.Evidence{Effect: effect, Reasons: []string{"as it is now"}}}
+				got := w.engine.Resolve(context.Background(), settling(w, d.Nonce, as("failed", op.EffectNone), person("alice")), "test")
+				w.wantOutcome(got, want)
+				if want == engine.Conflict && !strings.Contains(got.Detail, "gone by other hands since it was fenced: as it is now") {
+					t.Errorf("detail: got %q", got.Detail)
 				}
 			})
 		})

@@ -208,6 +208,11 @@ func (e *Engine) awaitTurn(l *liveJob, c AwaitTurn) TurnCame {
 	case <-t.ctx.Done():
 		return t.overFor(e)
 	}
+	// Asked once more, as select is fair: what is put on record for an op that
+	// the end of the term overtakes must not be left to chance.
+	if t.ctx.Err() != nil {
+		return t.overFor(e)
+	}
 	if err := e.Halted(); err != nil {
 		return TurnCame{Blocked: "launching is stopped: " + err.Error()}
 	}
@@ -269,8 +274,8 @@ func (e *Engine) launch(c Launch) LaunchDone {
 		return LaunchDone{Err: Definite(errNoExecutor)}
 	}
 	upid, err := x.Launch(context.WithoutCancel(e.running), c.Attempt, c.Announced)
-	if IsOtherCopy(err) && !e.superseded(c.Epoch) {
-		e.halt(haltOtherCopy, err)
+	if IsOtherCopy(err) {
+		e.metOtherCopy(c.Epoch, err)
 	}
 	return LaunchDone{UPID: upid, Err: err}
 }

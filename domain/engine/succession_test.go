@@ -6,6 +6,7 @@ import (
 	"iter"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -354,6 +355,99 @@ func TestSuccessorsTombstoneIsNoOtherCopy(t *testing.T) {
 			t.Errorf("leads: %t, halted: %v", s.Leads, s.Halted)
 		}
 	})
+}
+
+// The same, and the old leader hears of the token before it hears of the ledger again.
+func TestTombstoneIsNotJudgedWithoutTheLedger(t *testing.T) {
+	for name, taken := range map[string]bool{"a successor has made it": true, "nobody has taken over": false} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				a, b := pair(t)
+				goOn := make(chan struct{})
+				a.host.onLaunch = func(h *fakeHost, l *op.Launching) (string, error) {
+					a.store.Cut()
+					<-goOn
+					return "", &engine.OtherCopyError{Why: "the host has a token of attempt 1 of this op already"}
+				}
+				d := order(web3())
+				go a.engine.RunSignedJob(context.Background(), signed(t, d))
+				if taken {
+					pass(3 * lease)
+				} else {
+					pass(time.Second)
+				}
+				if b.engine.Standing().Leads != taken {
+					t.Fatalf("b: %+v, %d fences", b.engine.Standing(), a.host.fences)
+				}
+				close(goOn)
+				pass(time.Second)
+				if a.engine.Halted() == nil {
+					t.Error("nobody knows whose token it is, and launching goes on")
+				}
+				a.store.Heal()
+				pass(lease)
+				b.stop()
+				pass(3 * lease)
+				s := a.engine.Standing()
+				switch {
+				case taken && (s.Halted != nil || !s.Leads):
+					t.Errorf("leads: %t, halted: %v", s.Leads, s.Halted)
+				case !taken && (s.Halted == nil || strings.Contains(s.Halted.Error(), "can't be found out yet")):
+					t.Errorf("another copy acts; halted: %v", s.Halted)
+				}
+			})
+		})
+	}
+}
+
+// What overtakes an op that waits for its turn is the same each time: the end of
+// the service, though launching is stopped as well.
+func TestEndOfTheServiceComesBeforeAHalt(t *testing.T) {
+	for range 20 {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t)
+			w.stop()
+			clock := new(shiftedClock)
+			claiming, claimed := make(chan struct{}), make(chan struct{})
+			w.start(func(c *engine.Config) {
+				c.Clock = clock
+				c.Guard = engine.Guard{HostTime: func(context.Context) (time.Time, error) { return time.Now(), nil }}
+				c.Store = heldClaim{c.Store, claiming, claimed}
+			})
+			pass(5 * time.Second)
+			d := order(web3())
+			go w.engine.RunSignedJob(context.Background(), signed(t, d))
+			<-claiming
+			clock.set(-time.Hour)
+			pass(2 * time.Minute)
+			if w.engine.Halted() == nil {
+				t.Fatal("launching goes on")
+			}
+			go w.stop()
+			synctest.Wait()
+			close(claimed)
+			synctest.Wait()
+			if o := w.op(d.Nonce); o.Failed == nil || o.Failed.Kind != op.KindInterrupted {
+				t.Fatalf("got %s %+v, want it interrupted", o.State, o.Failed)
+			}
+		})
+	}
+}
+
+// A heldClaim lets no claim be answered before its time.
+type heldClaim struct {
+	eventstore.Store
+
+	claiming, claimed chan struct{}
+}
+
+func (h heldClaim) Append(ctx context.Context, stream eventstore.StreamID, expected eventstore.Expected, events ...eventstore.Proposed) (eventstore.Appended, error) {
+	got, err := h.Store.Append(ctx, stream, expected, events...)
+	if events[0].Type == op.TypeStarted {
+		close(h.claiming)
+		<-h.claimed
+	}
+	return got, err
 }
 
 // The clock is ahead when the machine starts, and is set right a moment later.

@@ -51,7 +51,11 @@ func (t *turns) take(ctx context.Context, key string, queued func()) (*turn, str
 	}
 	// Asked once more, as both select and the wait are fair: what stops or
 	// blocks must not lose to chance.
-	if why := t.whyBlocked(key); why != "" || ctx.Err() != nil {
+	if ctx.Err() != nil {
+		t.give(held)
+		return nil, ""
+	}
+	if why := t.whyBlocked(key); why != "" {
 		t.give(held)
 		return nil, why
 	}
@@ -74,11 +78,13 @@ func (t *turns) hold(ctx context.Context, key string, queued func()) *turn {
 	queued()
 	select {
 	case <-mine:
-		return &turn{key: key, mine: mine}
 	case <-ctx.Done():
+	}
+	if ctx.Err() != nil { // and asked last
 		t.leave(key, mine)
 		return nil
 	}
+	return &turn{key: key, mine: mine}
 }
 
 // give ends a turn.

@@ -39,7 +39,9 @@ const (
 	KindTaskFailed FailureKind = "task-failed"
 	// KindNotExecuted: recovery proved that the request never took effect.
 	KindNotExecuted FailureKind = "not-executed"
-	// KindGone: the target ceased to exist by other hands.
+	// KindGone: the target ceased to exist by other hands. No longer recorded:
+	// a request that the host had let in may hit what takes its place, so such
+	// an op waits for a person. Read in ledgers that hold it.
 	KindGone FailureKind = "gone"
 	// KindResolved: a person settled an indeterminate op.
 	KindResolved FailureKind = "resolved"
