@@ -86,6 +86,10 @@ func probeBackup(ctx context.Context, p *probe) (engine.Finding, error) {
 		return s.unclear(op.EffectUnknown, "no backup was made, and the guest is locked (backup), it can't be told for whom: "+unlockAfterBackup(p, s.now.Node)), nil
 	case s.gone != "":
 		return s.vanished(), nil
+	case p.ended != "" && !readLog(p.log):
+		// A backup that was made, and that somebody has deleted since, is only
+		// in the log.
+		return s.unclear(op.EffectUnknown, "no backup is listed that was made since, and whether the task made one can't be told: its log can't be read", s.said), nil
 	}
 	return s.unchanged("the guest is not locked by a backup, and its storage lists no backup of it that was made since"), nil
 }

@@ -188,6 +188,15 @@ func TestBackupAndSomebodyElse(t *testing.T) {
 		r.dropBackup()
 		o.settle(upid, err).want(t, "none", op.EffectDone, "archive file size", "by now the storage shows no backup")
 	})
+	t.Run("made, its task failed after that, deleted since, and the log is not to be had", func(t *testing.T) {
+		r := newClassRig(t, true)
+		o := r.dump(pvesim.LXC)
+		r.fault(pvesim.Fault{Kind: pvesim.FaultTaskFail, TaskType: "vzdump", Stage: "unlock", Text: "job errors"})
+		r.fault(pvesim.Fault{Kind: pvesim.FaultAnswer, Method: "GET", Path: "/nodes/*/tasks/*/log", Status: 596, Reason: "Connection timed out", Times: -1})
+		upid, err := o.x.Launch(t.Context(), o.a, o.l)
+		r.dropBackup()
+		o.settle(upid, err).want(t, "none", op.EffectUnknown, "its log can't be read")
+	})
 	t.Run("the guest destroyed since", func(t *testing.T) {
 		r := newClassRig(t, true)
 		o := r.dump(pvesim.QEMU)

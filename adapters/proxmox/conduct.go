@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"writ/domain/engine"
 	"writ/domain/op"
@@ -83,15 +84,15 @@ type form struct {
 // A right is one privilege on one object of the host's access control.
 type right struct{ object, privilege string }
 
-// conducts gives how each class is carried out.
-func conducts() []*conduct {
+// conducts gives how each class is carried out. Nobody changes what it gives.
+var conducts = sync.OnceValue(func() []*conduct {
 	return slices.Concat(
 		[]*conduct{destroyConduct(), restoreConduct(), backupConduct(), wipeConduct()},
 		powerConducts(),
 		snapshotConducts(),
 		volumeConducts(),
 	)
-}
+})
 
 // Executors gives an executor for every class that this Host can carry out.
 func (h *Host) Executors() map[op.Class]engine.Executor {

@@ -240,24 +240,40 @@ func (h *Host) searchLog(ctx context.Context, t trail, s *engine.TaskSearch) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, asideTimeout)
 	defer cancel()
-	path := fmt.Sprintf("/cluster/log?max=%d", logRows)
-	var rows []struct {
-		Message string `json:"msg"`
-	}
-	r, err := h.get(ctx, h.front, path)
-	if err == nil {
-		err = r.decode(&rows)
-	}
+	tasks, err := h.logged(ctx)
 	if err != nil {
 		s.Reasons = append(s.Reasons, "the cluster's log could not be read: "+err.Error())
 		return
 	}
-	for _, row := range rows {
-		text := upidInText.FindString(row.Message)
-		if u, err := ParseUPID(text); err == nil && t.fits(u) {
-			addTasks(s, text)
+	for _, u := range tasks {
+		if t.fits(u) {
+			addTasks(s, u.String())
 		}
 	}
+}
+
+// logged gives the tasks that the cluster's log tells of, as often as it does. It
+// goes back as far as it has room, and shows a credential without Sys.Syslog on /
+// its own tasks alone.
+func (h *Host) logged(ctx context.Context) ([]UPID, error) {
+	path := fmt.Sprintf("/cluster/log?max=%d", logRows)
+	r, err := h.get(ctx, h.front, path)
+	if err != nil {
+		return nil, err
+	}
+	var rows []struct {
+		Message string `json:"msg"`
+	}
+	if err := r.decode(&rows); err != nil {
+		return nil, fmt.Errorf("GET %s: %w", path, err)
+	}
+	var found []UPID
+	for _, row := range rows {
+		if u, err := ParseUPID(upidInText.FindString(row.Message)); err == nil {
+			found = append(found, u)
+		}
+	}
+	return found, nil
 }
 
 // searchAside looks at the other nodes that are online.

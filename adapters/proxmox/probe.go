@@ -187,8 +187,14 @@ func (p *probe) compare(ctx context.Context, now op.Observed, quorate bool) (eng
 // stopped tells why a container that was to be stopped first may have been; empty
 // if it was not. Somebody may have started it again since.
 func (p *probe) stopped(ctx context.Context, now op.Observed) (string, error) {
-	if p.target.query().Get("force") != "1" || p.before.Status != "running" {
+	if p.target.query().Get("force") != "1" {
 		return "", nil
+	}
+	if p.before.Status != "running" {
+		if p.ended == "" {
+			return "", nil
+		}
+		return "it was stopped at the announcement; whether somebody had started it before the task stopped it can't be told", nil
 	}
 	if err := p.host.readStatus(ctx, p.guest, &now); err != nil {
 		return "", err

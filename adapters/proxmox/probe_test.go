@@ -285,17 +285,21 @@ func TestProbeForcedStop(t *testing.T) {
 	conf := data(fmt.Sprintf(`{"hostname":"ct","rootfs":"%s,size=8G","net0":"name=eth0,hwaddr=BC:24:11:00:00:0A","digest":%q}`, disk0, before.Digest))
 	status := func(s string) answer { return data(fmt.Sprintf(`{"status":%q,"uptime":5100,"ha":{"managed":0}}`, s)) }
 	for _, c := range []struct {
-		name, query string
-		status      answer
-		want        op.Effect // none if the host can't be asked
+		name, query, was string
+		status           answer
+		want             op.Effect // none if the host can't be asked
 	}{
-		{"still running", "force=1", status("running"), op.EffectNone},
-		{"started again", "force=1", data(`{"status":"running","uptime":20,"ha":{"managed":0}}`), op.EffectUnknown},
-		{"stopped", "force=1", status("stopped"), op.EffectUnknown},
-		{"can't be asked", "force=1", bare(596, "Connection timed out"), ""},
-		{"stopped, without force", "force=0", status("stopped"), op.EffectNone},
+		{"still running", "force=1", "running", status("running"), op.EffectNone},
+		{"started again", "force=1", "running", data(`{"status":"running","uptime":20,"ha":{"managed":0}}`), op.EffectUnknown},
+		{"stopped", "force=1", "running", status("stopped"), op.EffectUnknown},
+		{"can't be asked", "force=1", "running", bare(596, "Connection timed out"), ""},
+		{"stopped, without force", "force=0", "running", status("stopped"), op.EffectNone},
+		{"stopped all along, or started and stopped by the task", "force=1", "stopped", status("stopped"), op.EffectUnknown},
+		{"stopped all along, without force", "force=0", "stopped", status("stopped"), op.EffectNone},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			before := before
+			before.Status = c.was
 			r := newRawHost(t).on(clusterNow, data(quorate)).on(nextid107, taken107).
 				on("GET /nodes/pve1/lxc/107/config", conf).on("GET /nodes/pve1/lxc/107/status/current", c.status).on(content0, listing(disk0))
 			l := launching(before, c.query)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"writ/adapters/pvesim"
 	"writ/domain/op"
@@ -142,6 +143,17 @@ func TestSnapshotFindings(t *testing.T) {
 			byRoot(method, target)(r)
 		}
 	}
+	unlisted := func(method, target string) func(*classRig) {
+		return func(r *classRig) {
+			forget(r)
+			byRoot(method, target)(r)
+		}
+	}
+	muchLater := func(r *classRig) {
+		r.shift.Store(int64(time.Hour))
+		defer r.shift.Store(0)
+		r.sim.AddSnapshot(107, next, "")
+	}
 	const qemu, lxc = pvesim.QEMU, pvesim.LXC
 	cases := []struct {
 		name          string
@@ -196,6 +208,13 @@ func TestSnapshotFindings(t *testing.T) {
 		{"is killed at once, and another task does it", lxc, op.SnapshotCreate, kill("start"), byRoot("POST", "/nodes/pve1/lxc/107/snapshot?snapname=next"), op.EffectUnknown, "it can have been task UPID:"},
 		{"is killed at once, and another task does it where the guest is by then", qemu, op.SnapshotDelete, kill("start"), onPVE2("DELETE", "/nodes/pve2/qemu/107/snapshot/before-upgrade"), op.EffectUnknown, "on node pve2 by now"},
 		{"is killed at once, and another task does it where the guest is by then", lxc, op.SnapshotCreate, kill("start"), onPVE2("POST", "/nodes/pve2/lxc/107/snapshot?snapname=next"), op.EffectUnknown, "on node pve2 by now"},
+
+		// A task may never get into its node's list, or be forgotten by it.
+		{"is killed at once, and a task that no list shows does it", qemu, op.SnapshotDelete, kill("start"), unlisted("DELETE", "/nodes/pve1/qemu/107/snapshot/before-upgrade"), op.EffectUnknown, "of which only the cluster's log knows"},
+		{"is killed at once, and a task that no list shows does it", qemu, op.SnapshotRollback, kill("start"), unlisted("POST", "/nodes/pve1/qemu/107/snapshot/before-upgrade/rollback"), op.EffectUnknown, "of which only the cluster's log knows"},
+		{"is killed at once, and another hand makes it later", qemu, op.SnapshotCreate, kill("start"), muchLater, op.EffectUnknown, "another has made it"},
+		{"is killed at once, and another hand makes it later", lxc, op.SnapshotCreate, kill("start"), muchLater, op.EffectUnknown, "another has made it"},
+		{"is killed in the end, with the snapshot made", lxc, op.SnapshotCreate, kill("end"), nothing, op.EffectDone, "nor does the cluster's log"},
 	}
 	for _, c := range cases {
 		t.Run(fmt.Sprintf("%s of %s that %s", c.class, c.kind, c.name), func(t *testing.T) {

@@ -62,7 +62,7 @@ func probeRollback(ctx context.Context, p *probe) (engine.Finding, error) {
 	case s.now.Lock == "rollback":
 		return s.unclear(op.EffectUnknown, "the guest is locked (rollback), and it can't be told by whom: look for the task that has begun it"), nil
 	case current && renewed && s.began():
-		return s.reached(ctx, fmt.Sprintf("the guest's present state comes from snapshot %s, and its generation id is a new one", name))
+		return s.reached(ctx, fmt.Sprintf("the guest's present state comes from snapshot %s, and its generation id is a new one", name), nil)
 	}
 	return s.notRolledBack(), nil
 }
@@ -118,7 +118,7 @@ func probeSnapshotDelete(ctx context.Context, p *probe) (engine.Finding, error) 
 		return s.unclear(op.EffectUnknown, fmt.Sprintf("a snapshot of the guest is being deleted, or was and the deletion has not ended (lock %q, snapshot %s), and it can't be told by whom",
 			clip(s.now.Lock), name)), nil
 	case !is && s.began():
-		return s.reached(ctx, gone)
+		return s.reached(ctx, gone, nil)
 	case !is:
 		return s.unclear(op.EffectUnknown, gone+", and it can't be told who deleted it"), nil
 	}
@@ -145,7 +145,7 @@ func probeSnapshotCreate(ctx context.Context, p *probe) (engine.Finding, error) 
 	case snap != nil && snap.State != "" || s.now.Lock == "snapshot":
 		return s.unclear(op.EffectUnknown, fmt.Sprintf("a snapshot of the guest is being made, or was begun and not ended (lock %q), and it can't be told by whom", clip(s.now.Lock))), nil
 	case snap != nil && s.began():
-		return s.reached(ctx, fmt.Sprintf("the guest has snapshot %s", name))
+		return s.reached(ctx, fmt.Sprintf("the guest has snapshot %s", name), snap)
 	case snap != nil:
 		return s.unclear(op.EffectUnknown, fmt.Sprintf("the guest has snapshot %s, and it can't be told who made it", name)), nil
 	}

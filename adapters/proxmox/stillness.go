@@ -122,50 +122,80 @@ func (s *stillness) unchanged(reason string) engine.Finding {
 
 // reached decides about a guest that is as the op was to make it, though the task
 // does not say that it succeeded: it may have been another's task that did it, if
-// there was one.
-func (s *stillness) reached(ctx context.Context, reason string) (engine.Finding, error) {
+// there was one. Made is the snapshot that it was to make, nil if it makes none.
+func (s *stillness) reached(ctx context.Context, reason string, made *op.SnapshotSeen) (engine.Finding, error) {
 	if s.now.Node != s.p.target.node {
 		// Where it was meanwhile, and what was done there, the tasks of one node
 		// don't tell.
 		return s.unclear(op.EffectUnknown, reason, fmt.Sprintf("%s, and the guest is on node %s by now: it can have been a task there, look at its tasks", s.said, s.now.Node)), nil
 	}
-	rival, err := s.p.rival(ctx)
+	own, rival, err := s.p.rival(ctx)
+	if err == nil && rival == "" && made != nil {
+		rival = own.madeNot(made)
+	}
 	switch {
 	case err != nil:
 		return engine.Finding{}, err
 	case rival != "":
 		return s.unclear(op.EffectUnknown, reason, s.said+", and "+rival), nil
 	}
-	return finding(op.EffectDone, nil, reason, s.said, fmt.Sprintf("node %s lists no other task that can have done it", s.p.target.node)), nil
+	return finding(op.EffectDone, nil, reason, s.said, fmt.Sprintf("node %s lists no other task that can have done it, nor does the cluster's log", s.p.target.node)), nil
 }
 
-// rival tells which other task of the same kind on the same guest can have done
-// what the attempt's was to do; empty if the attempt's is the only one since the
-// announcement.
-func (p *probe) rival(ctx context.Context) (string, error) {
+// madeNot tells why a snapshot can be another's than a task's that has ended; empty
+// if it was made while that ran. A snapshot's time is the second in which its task
+// wrote it into the configuration, by the clock that the task's own times are of
+// (pve-guest-common AbstractConfig.pm#__snapshot_prepare).
+func (r taskRow) madeNot(made *op.SnapshotSeen) string {
+	u, err := ParseUPID(r.UPID)
+	switch {
+	case err != nil:
+		return err.Error()
+	case r.End == nil:
+		return fmt.Sprintf("when task %s ended is not listed yet: look again", r.UPID)
+	case made.Time < int64(u.Start) || made.Time > int64(*r.End):
+		return fmt.Sprintf("snapshot %s was made at %d by the node's clock, while task %s ran from %d to %d: another has made it",
+			made.Name, made.Time, r.UPID, u.Start, int64(*r.End))
+	}
+	return ""
+}
+
+// rival gives the attempt's task as its node lists it, and tells which other task
+// of the same kind on the same guest can have done what it was to do; empty if it
+// is the only one since the announcement. A task may be in no list, and only in the
+// cluster's log, which shows those of others to who has Sys.Syslog on /.
+func (p *probe) rival(ctx context.Context) (own taskRow, rival string, err error) {
 	tr, err := p.host.trailOf(ctx, p.target, p.announced, p.who)
 	if err != nil {
-		return "", err
+		return own, "", err
 	}
 	rows, err := p.host.tasks(ctx, p.target.node, url.Values{
 		"limit": {fmt.Sprint(pageRows)}, "source": {"all"}, "typefilter": {tr.typ}, "vmid": {tr.id}, "since": {fmt.Sprint(tr.from)},
 	})
 	if err != nil {
-		return "", err
+		return own, "", err
 	}
-	own := ""
+	logged, err := p.host.logged(ctx)
+	if err != nil {
+		return own, "", err
+	}
 	for _, row := range rows {
 		u, err := ParseUPID(row.UPID)
-		if err != nil || row.UPID == own {
+		if err != nil || row.UPID == own.UPID {
 			continue // while it moves from one list to the other a task is in both
 		}
-		if own != "" || !tr.fits(u) {
-			return "it can have been task " + row.UPID + ": compare their times", nil
+		if own.UPID != "" || !tr.fits(u) {
+			return own, "it can have been task " + row.UPID + ": compare their times", nil
 		}
-		own = row.UPID
+		own = row
 	}
-	if own == "" {
-		return fmt.Sprintf("node %s does not list it any more, nor what else was done", p.target.node), nil
+	if own.UPID == "" {
+		return own, fmt.Sprintf("node %s does not list it any more, nor what else was done", p.target.node), nil
 	}
-	return "", nil
+	for _, u := range logged {
+		if u.Node == tr.node && u.Type == tr.typ && u.ID == tr.id && int64(u.Start) >= tr.from && u.String() != own.UPID {
+			return own, "it can have been task " + u.String() + ", of which only the cluster's log knows: compare their times", nil
+		}
+	}
+	return own, "", nil
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strings"
 
 	"writ/domain/engine"
 )
@@ -65,6 +66,12 @@ func orNone(s *string) string {
 	return fmt.Sprintf("%q", *s)
 }
 
+// What comes instead of a log begins with it.
+const unreadLog = "(the task's log could not be read: "
+
+// readLog tells whether there is a log to go by.
+func readLog(log []string) bool { return len(log) > 0 && !strings.HasPrefix(log[0], unreadLog) }
+
 // logTail reads the end of a task's log. The log tells people what happened;
 // nothing waits for it, and it can be gone for good.
 func (h *Host) logTail(ctx context.Context, u UPID, base string) []string {
@@ -91,7 +98,7 @@ func (h *Host) logTail(ctx context.Context, u UPID, base string) []string {
 		lines, _, err = read(total - tailLines)
 	}
 	if err != nil {
-		return []string{"(the task's log could not be read: " + clipTo(err.Error(), tailLineMax) + ")"}
+		return []string{unreadLog + clipTo(err.Error(), tailLineMax) + ")"}
 	}
 	if len(lines) > tailLines {
 		lines = lines[len(lines)-tailLines:]

@@ -132,8 +132,10 @@ func editVolume(c *call) {
 		case v == nil:
 			continue // a file beside the archive, which does not look for it
 		case attr == "notes":
+			c.letIn()
 			v.Notes = c.params[attr]
 		default:
+			c.letIn()
 			v.Protected = c.on(attr)
 		}
 	}
@@ -278,6 +280,7 @@ func (c *call) forkAndWait(limit time.Duration, typ, id string, stages ...stage)
 		c.fork(typ, id, stages...)
 		return
 	}
+	c.letIn()
 	t := c.s.newTask(c.node, typ, id, c.auth, stages)
 	t.begin()
 	t.pump()

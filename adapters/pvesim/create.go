@@ -61,6 +61,7 @@ func createGuest(kind Kind) func(*call) {
 				}
 			}
 		}
+		c.letIn()
 		// The VMID is taken from here on, before the worker runs.
 		g := s.insert(c.node, kind, vmid, map[string]string{"lock": "create"})
 		if p := set["pool"]; p != "" {

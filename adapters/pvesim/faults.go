@@ -55,7 +55,7 @@ const (
 const (
 	PointArrival = "arrival" // read, not yet authenticated
 	PointQueue   = "queue"   // authenticated by pveproxy, waiting for pvedaemon, which authenticates anew
-	PointFork    = "fork"    // all checks of credentials passed, nothing executed yet
+	PointFork    = "fork"    // all checks of credentials passed but those of the method itself, nothing executed yet
 	PointReply   = "reply"   // executed, reply on its way
 )
 

@@ -103,6 +103,7 @@ type call struct {
 	record   int               // index in Sim.requests, -1 for none
 	answered bool
 	repeated bool // by a fault
+	told     bool // that it is let in
 }
 
 // arrive is where the request has been read by the front node's pveproxy.
@@ -210,13 +211,25 @@ func (c *call) hop() {
 	})
 }
 
-// admit is where the last check of credentials has been passed.
+// admit is where the last check of credentials before the method has been passed.
+// A method that names no permission leaves all of it to its handler: anybody who
+// has logged in gets there.
 func (c *call) admit() {
-	if tell := c.s.onAdmit; tell != nil {
-		req := c.req
-		c.s.outbox = append(c.s.outbox, func() { tell(req) })
+	if c.m.perm != nil || c.m.open {
+		c.letIn()
 	}
 	c.s.intercept(c, PointFork, c.execute)
+}
+
+// letIn tells, once, that nothing asks for credentials any more.
+func (c *call) letIn() {
+	tell := c.s.onAdmit
+	if tell == nil || c.told {
+		return
+	}
+	c.told = true
+	req := c.req
+	c.s.outbox = append(c.s.outbox, func() { tell(req) })
 }
 
 // reauthenticate repeats the check of credentials and permission at the
@@ -245,8 +258,8 @@ func (c *call) permitted(n *node) bool {
 	return true
 }
 
-// execute validates the parameters and runs the method. Past this point nothing
-// asks for credentials again.
+// execute validates the parameters and runs the method. Past this point only the
+// method itself asks for credentials.
 func (c *call) execute() {
 	if c.node.down {
 		// The daemon died with the request in it: nobody will ever execute it.

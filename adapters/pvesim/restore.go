@@ -115,6 +115,7 @@ func (s *Sim) named(volid string) (*storage, volName, string) {
 // there is changed from here on: its digest is another one.
 // (pve-guest-common: PVE::AbstractConfig#create_and_lock_config)
 func (r *restore) claim(force bool, then func()) {
+	r.c.letIn()
 	s, n := r.s, r.c.node
 	l := s.flock(n, r.kind, r.vmid)
 	s.acquire(l, createLockTimeout, func(got bool) {

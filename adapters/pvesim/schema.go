@@ -19,7 +19,9 @@ type method struct {
 	// open methods need no credentials.
 	open bool
 	// perm says why the caller may not, or "". It runs before the parameters
-	// are checked, and again on every hop.
+	// are checked, and again on every hop. Without it whatever is checked the
+	// handler checks, and calls letIn before it changes anything; starting a task
+	// does.
 	perm func(g *grant) string
 	// params are the parameters besides those in the path.
 	params map[string]param

@@ -30,7 +30,9 @@ type Options struct {
 	// before its own request is answered.
 	Pace Pace
 	// OnAdmit is told of each request that has passed the last check of its
-	// credentials, before it is answered. It may call the Sim.
+	// credentials, before it is answered; of those whose method makes that check,
+	// once that has passed, and only if they are to change something. It may call
+	// the Sim.
 	OnAdmit func(Request)
 }
 

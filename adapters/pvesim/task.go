@@ -65,6 +65,7 @@ type stage struct {
 // PVE::RESTEnvironment::fork_worker: start time, fork, log file, release of the
 // worker, cluster log, list of active tasks, reply.
 func (c *call) fork(typ, id string, stages ...stage) {
+	c.letIn()
 	t := c.s.newTask(c.node, typ, id, c.auth, stages)
 	t.tag = c.req.Tag
 	if len(t.upid) > 255 {

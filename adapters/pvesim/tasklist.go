@@ -230,6 +230,7 @@ func stopTask(c *call) {
 	if t == nil || !c.mayTouch(t, "Sys.Modify") {
 		return
 	}
+	c.letIn()
 	t.interrupt()
 	c.ok(nil)
 }

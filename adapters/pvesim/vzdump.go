@@ -70,6 +70,7 @@ func startBackup(c *call) {
 			c.forbid(text)
 			return
 		}
+		c.letIn()
 		for _, t := range c.node.tasks.running() {
 			if t.typ == "vzdump" {
 				t.interrupt()
