@@ -18,6 +18,7 @@ type account struct {
 	requests []*request
 	effects  []*effect
 	ends     map[string]*end // of guests, by their uuid
+	whole    map[string]int  // the step at which the guest of an op was last read and there, by the op
 }
 
 // sent is one call of the service to launch.
@@ -42,6 +43,9 @@ type effect struct {
 	vmid int
 	// second: by a second delivery, whose first came to nothing.
 	second bool
+	// next: on the guest that strangers put in the place of the one that was
+	// signed for, while the request was held up.
+	next bool
 }
 
 // An end is how a guest came to be no more.
@@ -161,8 +165,13 @@ func (h *host) arrive(r *request, d *dice) (string, error) {
 		})
 	}
 	if !s.calm && d.per1000(60) {
-		// It was let in, and is held up before it begins.
-		s.after(d.within(20*time.Second), func() { h.begin(r) })
+		// It was let in, and is held up before it begins. It is gone if its node
+		// starts anew until then.
+		s.after(d.within(20*time.Second), func() {
+			if r.stage == checked {
+				h.begin(r)
+			}
+		})
 		return "", errNoAnswer
 	}
 	return h.begin(r).upid, nil
@@ -196,7 +205,7 @@ func (h *host) alone(r *request) {
 		if o.sent == r.sent || o.l.Target.Guest.VMID != r.l.Target.Guest.VMID || o.by.copy != r.by.copy || o.second || h.sim.settled[o.l.OpID] {
 			continue
 		}
-		if o.stage == checked && o.prey.uuid == o.sent.uuid && h.guests[r.sent.vmid] != o.prey && h.byStrangers(o) {
+		if o.stage == checked && o.prey.uuid == o.sent.uuid && h.guests[r.sent.vmid] != o.prey && (h.byStrangers(o) || o.sent.requests > 1) {
 			continue // the gap that harmed tells of: a fence has stopped it for good on the guest that it was for
 		}
 		if h.mayAct(o) && h.mayAct(r) {
@@ -244,7 +253,7 @@ func (h *host) harmed(r *request, g *guest) {
 	if g.uuid != r.sent.uuid && !gap && r.token != nil {
 		s.wrong("op %s hit guest %s, it was for %s", r.l.OpID, g.uuid, r.sent.uuid)
 	}
-	h.effects = append(h.effects, &effect{of: r.sent, step: s.step, uuid: g.uuid, vmid: g.vmid, second: r.second})
+	h.effects = append(h.effects, &effect{of: r.sent, step: s.step, uuid: g.uuid, vmid: g.vmid, second: r.second, next: gap})
 }
 
 // gone notes that a guest is no more.

@@ -21,6 +21,7 @@ type accounts struct {
 	gone    map[string]bool   // things that are no more
 	stopped map[string]int    // at which step other people last stopped a guest
 	denied  map[string]bool   // ids of ops on record as without effect
+	givenUp map[string]bool   // ids of ops on record as settled by people, their effect as unknown
 	looked  map[op.Nonce]int  // at which step its target was last looked at
 	twice   map[string]int    // how often the host took up an op's request
 	ran     map[pvesim.EffectKind]int
@@ -37,7 +38,7 @@ type deed struct {
 func newAccounts() accounts {
 	return accounts{
 		byOp: make(map[string]*sent), letIn: make(map[string]string), swapped: make(map[string]int), gone: make(map[string]bool), stopped: make(map[string]int),
-		denied: make(map[string]bool), looked: make(map[op.Nonce]int), twice: make(map[string]int), ran: make(map[pvesim.EffectKind]int),
+		denied: make(map[string]bool), givenUp: make(map[string]bool), looked: make(map[op.Nonce]int), twice: make(map[string]int), ran: make(map[pvesim.EffectKind]int),
 	}
 }
 
@@ -126,11 +127,22 @@ func (w *world) admitted(r pvesim.Request) {
 		s.wrong("op %s was signed for %s, and was let in for %s", r.Tag, o.prize, now)
 		return
 	}
+	if w.tooLate(r.Tag, o) {
+		s.figures.Events["let in for another, when people had given it up"]++
+		return
+	}
 	if w.swapped[place(in)] <= one.announced && w.swapped[fmt.Sprint("guest ", vmidOf(in))] <= one.announced {
 		s.wrong("op %s was signed for %s, and was let in for %s, though nobody was at it since it was looked at", r.Tag, o.prize, now)
 		return
 	}
 	s.figures.Events["let in for another, by a hair"]++
+}
+
+// tooLate tells whether an op's request can come upon another thing because what it
+// was for is gone: people have settled the op as unknown while its request was on
+// its way, and with one credential for all nothing keeps that from being let in.
+func (w *world) tooLate(opID string, o *order) bool {
+	return w.shared && w.givenUp[opID] && (w.gone[o.prize] || w.gone[guestOfThing(o.prize)])
 }
 
 // alone sees to it that nothing else of this ledger is at work on the guest, unless
@@ -224,6 +236,10 @@ func (w *world) judge(d *deed, e pvesim.Effect) {
 	}
 	o := s.orders[d.of.nonce]
 	if o == nil || o.keyless || !aimed(o.doc.Class, e.Kind) || d.on == o.prize || guestOfThing(d.on) == o.prize {
+		return
+	}
+	if w.tooLate(d.opID, o) {
+		s.figures.Events["hit the next, when people had given it up"]++
 		return
 	}
 	if w.letIn[d.opID] == o.prize || w.swapped[place(o.doc.Intent())] > d.of.announced || w.twice[d.opID] > 1 {

@@ -123,6 +123,9 @@ func (w *world) failed(r record) {
 		s.figures.Classes[string(r.Class)] = make(map[string]int)
 	}
 	s.figures.Classes[string(r.Class)][r.Kind+"/"+r.Effect]++
+	if r.Resolution != nil && r.Effect == "unknown" {
+		w.givenUp[r.OpID] = true
+	}
 	if r.Effect != "none" {
 		return
 	}

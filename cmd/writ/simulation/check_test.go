@@ -70,6 +70,12 @@ func (s *sim) failed(c *copyOf, n op.Nonce, data []byte) {
 				s.figures.Events["ended without effect beside a second delivery"]++
 				continue
 			}
+			if end := s.host.ends[q.sent.uuid]; end != nil && s.host.byStrangers(q) && s.host.whole[r.OpID] > 0 && end.step >= s.host.whole[r.OpID] {
+				// It was there and fenced when it was looked at for the last
+				// time: strangers took it away while that was put on record.
+				s.figures.Events["ended without effect while the target was taken away"]++
+				continue
+			}
 			s.figures.False++
 			s.wrong("op %s is on record as %s without effect (%s), while its request may act (stage %d)", r.OpID, r.Kind, r.Message, q.stage)
 		}
@@ -319,6 +325,12 @@ func (t *story) without(r record) {
 		if r.Resolution != nil && e.of.opID == r.OpID && e.step < r.step {
 			// What people say of what was they answer for.
 			s.figures.Events["effects that people denied"]++
+			continue
+		}
+		if gone := s.host.ends[e.of.uuid]; e.of.opID == r.OpID && e.next && gone.step > r.step {
+			// The fence stood on the guest that was signed for until strangers
+			// took that away, and hit the next one by it.
+			s.figures.Events["ended without effect, then let on to the next guest"]++
 			continue
 		}
 		if e.of.opID == r.OpID && !e.second {

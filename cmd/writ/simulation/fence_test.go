@@ -146,6 +146,9 @@ func (x executor) Probe(ctx context.Context, l *op.Launching, exit string, _ []s
 	h := x.by.sim.host
 	if err := x.ask(ctx, asks, "probe", l, pollPatience, "", func() {
 		f = h.probe(l, exit)
+		if g := h.guests[l.Target.Guest.VMID]; g != nil && g.uuid == l.Observed.SMBIOSUUID {
+			h.whole[l.OpID] = h.sim.step
+		}
 	}); err != nil {
 		return engine.Finding{}, err
 	}

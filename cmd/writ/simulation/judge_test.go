@@ -16,6 +16,21 @@ func TestAccountsFindWhatIsWrong(t *testing.T) {
 	destroyed := func(w *world, opID string, instance int) {
 		w.note(pvesim.Effect{Kind: pvesim.GuestDestroyed, VMID: 100, Instance: instance, Tag: opID})
 	}
+	unknown := func(w *world) { w.failed(record{OpID: first, Effect: "unknown", Resolution: new(struct{})}) }
+	// An op of another nonce takes the guest away; then comes the first one's request.
+	late := func(w *world, instance int) {
+		const other, third = "00000000000000000000000000000000", "00000000000000000003"
+		o := *w.sim.orders[nonce]
+		w.sim.orders[other] = &o
+		w.byOp[third] = &sent{opID: third, nonce: other, vmid: 100}
+		destroyed(w, third, instance)
+		w.pve.DestroyGuest(100)
+		w.look()
+		delete(w.swapped, "guest 100") // it was not by other people
+		g := w.create(100)
+		w.admitted(pvesim.Request{Tag: first})
+		destroyed(w, first, g.Instance)
+	}
 	for name, tt := range map[string]struct {
 		happens func(w *world, instance int)
 		want    string // part of what is found; empty for nothing
@@ -44,6 +59,28 @@ func TestAccountsFindWhatIsWrong(t *testing.T) {
 			w.create(100)
 			w.admitted(pvesim.Request{Tag: first})
 		}, "was let in for"},
+		"with one credential, late, when people had given it up": {func(w *world, i int) {
+			w.shared = true
+			unknown(w)
+			late(w, i)
+		}, ""},
+		"late, and nobody had given it up":  {func(w *world, i int) { w.shared = true; late(w, i) }, "was let in for"},
+		"late with a credential of its own": {func(w *world, i int) { unknown(w); late(w, i) }, "was let in for"},
+		"late, when people had said that it is none": {func(w *world, i int) {
+			w.shared = true
+			w.failed(record{OpID: first, Effect: "none", Resolution: new(struct{})})
+			late(w, i)
+		}, "was let in for"},
+		"late, ended as unknown by nobody": {func(w *world, i int) {
+			w.shared = true
+			w.failed(record{OpID: first, Effect: "unknown"})
+			late(w, i)
+		}, "was let in for"},
+		"given up, and it hits another guest while its own is there": {func(w *world, i int) {
+			w.shared = true
+			unknown(w)
+			destroyed(w, first, i+1)
+		}, "was signed for"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -236,6 +236,8 @@ func (w *world) wipe(in *op.Intent) {
 	if slices.ContainsFunc(w.pve.DiskPools(), func(o pvesim.DiskPool) bool { return o.Name == p.Name }) {
 		return
 	}
+	// Made anew, it differs in what the host shows of it: nothing else tells it apart.
+	p.Size -= int64(w.births["pool "+p.Name]) << 22
 	if err := w.pve.AddDiskPool(p); err == nil {
 		w.births["pool "+p.Name]++
 		w.sim.tell("pool", p.Name, "is made by other people")

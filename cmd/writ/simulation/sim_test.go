@@ -78,6 +78,7 @@ func play(seed uint64, verbose io.Writer, into []byte) *sim {
 	}
 	s.host = newHost(s, shared)
 	s.host.ends = make(map[string]*end)
+	s.host.whole = make(map[string]int)
 	for i := range 3 {
 		s.vmids = append(s.vmids, 100+i)
 		s.host.create(100+i, s.host.names[r.upTo(3)])
