@@ -75,6 +75,8 @@ func (j *Job) onTask(now time.Time, in TaskAsked) Command {
 	}
 	j.ended = true
 	j.exitStatus, j.log = text(in.Task.ExitStatus), lines(in.Task.Log)
+	// Until the target is read: a job that has to let go before keeps it from others.
+	j.orphan = !saidOK(j.exitStatus)
 	if !saidOK(j.exitStatus) && in.PrecedesEffect {
 		return j.fail(now, op.KindTaskFailed, op.EffectNone, "the task failed before it changed anything: "+j.exitStatus,
 			&op.Evidence{Effect: op.EffectNone, Reasons: []string{fmt.Sprintf("the host raises %q before any effect", j.exitStatus)}})

@@ -434,6 +434,29 @@ func TestWaitingSaysThatTheHostDoesNotAnswer(t *testing.T) {
 	})
 }
 
+// A task that did not end well keeps its target from others until that could be
+// read, also while nobody follows it.
+func TestTargetOfAFailedTaskIsKeptUntilItIsRead(t *testing.T) {
+	for exit, want := range map[string]int{"unexpected status": 1, "OK": 2} {
+		t.Run(exit, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t)
+				w.stop()
+				w.start(recovering(w))
+				w.host.onLaunch = func(h *fakeHost, l *op.Launching) (string, error) {
+					return h.start(l, engine.Task{Phase: engine.TaskEnded, ExitStatus: exit}), nil
+				}
+				w.host.failures["Probe"] = 1 << 30
+				w.wantOutcome(w.runToEnd(signed(t, order(web3()))), engine.Indeterminate)
+				got := w.runToEnd(signed(t, rival()))
+				if w.host.launched() != want {
+					t.Errorf("a rival: got %d launches, want %d; %s", w.host.launched(), want, got.Detail)
+				}
+			})
+		})
+	}
+}
+
 // What a killed worker began may go on: its target is kept from others, nobody
 // can say that there was no effect, and once it is ruled out the op ends.
 func TestWhatAKilledWorkerBeganKeepsItsTarget(t *testing.T) {
