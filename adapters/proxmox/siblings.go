@@ -36,7 +36,7 @@ func (p *probe) early(ctx context.Context, texts []*regexp.Regexp) (f engine.Fin
 	case err != nil:
 		return engine.Finding{}, false, err
 	case running != "":
-		return finding(op.EffectUnknown, nil, raised, anotherRuns(running)), true, nil
+		return anotherRuns(running, raised), true, nil
 	}
 	further := slices.DeleteFunc(all, func(t engine.Task) bool { return matchAny(texts, t.ExitStatus) })
 	if len(further) == 0 {
@@ -62,7 +62,7 @@ func (p *probe) alone(ctx context.Context, untouched engine.Finding) (engine.Fin
 	case err != nil:
 		return engine.Finding{}, err
 	case running != "":
-		return finding(op.EffectUnknown, nil, append(untouched.Evidence.Reasons, anotherRuns(running))...), nil
+		return anotherRuns(running, untouched.Evidence.Reasons...), nil
 	case len(all) < 2:
 		return untouched, nil
 	}
@@ -112,8 +112,11 @@ func (p *probe) siblings(ctx context.Context) (all []engine.Task, running string
 	return all, "", nil
 }
 
-func anotherRuns(upid string) string {
-	return "yet the request was delivered more than once, and another task of the attempt has not ended: " + upid
+// anotherRuns is what is found while another task of the attempt is at work.
+func anotherRuns(upid string, reasons ...string) engine.Finding {
+	f := finding(op.EffectUnknown, nil, append(slices.Clone(reasons), "yet the request was delivered more than once, and another task of the attempt has not ended: "+upid)...)
+	f.MayStillAct = true
+	return f
 }
 
 // goBy takes, of several tasks, the one that says that it succeeded for the

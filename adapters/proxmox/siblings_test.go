@@ -68,6 +68,9 @@ func TestProbeOfAnAttemptWithTwoTasks(t *testing.T) {
 			if f.Evidence.Effect != c.want || !strings.Contains(strings.Join(f.Evidence.Reasons, "; "), c.reason) {
 				t.Errorf("got %s, because %q; want %s, because …%s…", f.Evidence.Effect, f.Evidence.Reasons, c.want, c.reason)
 			}
+			if c.reason == "has not ended" && !f.MayStillAct {
+				t.Error("another task is at work, and nothing may still act")
+			}
 			if r.exec.PrecedesEffect(c.known) {
 				t.Error("the text alone was taken for proof")
 			}

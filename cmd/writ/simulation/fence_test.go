@@ -175,7 +175,9 @@ func (h *host) probe(l *op.Launching, exit string) engine.Finding {
 			switch {
 			case !h.fits(t, l) || !t.inList(now):
 			case t.ended.IsZero():
-				return says(op.EffectUnknown, "another task of the attempt has not ended")
+				f := says(op.EffectUnknown, "another task of the attempt has not ended")
+				f.MayStillAct = true
+				return f
 			case !beforeEffect(t.exit) && (further == "" || t.exit == "OK"):
 				further = t.exit
 			}
