@@ -19,7 +19,8 @@ type Pace struct {
 	// doubles up to HostRetryMax.
 	HostRetry, HostRetryMax time.Duration
 	// FindTries is how often recovery looks for a task before it raises the
-	// fence: a task can run for some seconds before it is listed.
+	// fence, and again behind it: a task can run for some seconds before it is
+	// listed. So it is with people's word that there was no effect.
 	FindTries int
 	// LookTries is how often a look right before launch is tried before the
 	// attempt is given up, effect none.
