@@ -148,8 +148,8 @@ func (w *world) tooLate(opID string, o *order) bool {
 // alone sees to it that nothing else of this ledger is at work on the guest, unless
 // people have settled that.
 func (w *world) alone(one *sent, o *order) {
-	if one.vmid == 0 {
-		return
+	if one.vmid == 0 || w.shared && w.givenUp[one.opID] {
+		return // people have given it up on its way, which nothing stops there
 	}
 	for _, t := range w.running(one.vmid) {
 		other := w.byOp[t.Tag]
