@@ -234,6 +234,7 @@ func TestLaterTermPassesOverWhatRests(t *testing.T) {
 			pass(100 * time.Millisecond)
 		}
 		<-a.engine.Surveyed()
+		synctest.Wait() // by now it stands in line for its target; the fence is its next step, and no time passes before it
 		o := a.op(d.Nonce)
 		since := 0
 		h.change(func(h *fakeHost) { since = h.fences - fences })
