@@ -56,6 +56,7 @@ const (
 	PointArrival = "arrival" // read, not yet authenticated
 	PointQueue   = "queue"   // authenticated by pveproxy, waiting for pvedaemon, which authenticates anew
 	PointFork    = "fork"    // all checks of credentials passed but those of the method itself, nothing executed yet
+	PointLock    = "lock"    // of a restore: everything asked for before the task was looked at, the guest's lock not yet taken
 	PointReply   = "reply"   // executed, reply on its way
 )
 
@@ -216,7 +217,7 @@ func (f *Fault) check() error {
 	if f.Kind == FaultAnswer && f.Status == 0 {
 		return fmt.Errorf("inject fault: kind %q needs a status", f.Kind)
 	}
-	if f.Kind == FaultHold && !slices.Contains([]string{PointArrival, PointQueue, PointFork, PointReply}, f.Point) {
+	if f.Kind == FaultHold && !slices.Contains([]string{PointArrival, PointQueue, PointFork, PointLock, PointReply}, f.Point) {
 		return fmt.Errorf("inject fault: kind %q needs a point, not %q", f.Kind, f.Point)
 	}
 	if _, err := path.Match(f.Volume, ""); err != nil {

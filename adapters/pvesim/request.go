@@ -261,13 +261,7 @@ func (c *call) permitted(n *node) bool {
 // execute validates the parameters and runs the method. Past this point only the
 // method itself asks for credentials.
 func (c *call) execute() {
-	if c.node.down {
-		// The daemon died with the request in it: nobody will ever execute it.
-		if c.node == c.front {
-			c.answer(Response{Cut: true})
-			return
-		}
-		c.answer(bare(596, "Broken pipe"))
+	if c.lostWithItsNode() {
 		return
 	}
 	if c.record >= 0 {
@@ -287,6 +281,20 @@ func (c *call) execute() {
 		params["node"] = c.node.name
 	}
 	c.m.handle(c)
+}
+
+// lostWithItsNode tells whether the daemon died with the request in it: then nobody
+// will ever go on with it.
+func (c *call) lostWithItsNode() bool {
+	switch {
+	case !c.node.down:
+		return false
+	case c.node == c.front:
+		c.answer(Response{Cut: true})
+	default:
+		c.answer(bare(596, "Broken pipe"))
+	}
+	return true
 }
 
 // value is a parameter as it came: text, or something of JSON that is not text.

@@ -116,6 +116,14 @@ func (s *Sim) named(volid string) (*storage, volName, string) {
 // (pve-guest-common: PVE::AbstractConfig#create_and_lock_config)
 func (r *restore) claim(force bool, then func()) {
 	r.c.letIn()
+	r.s.intercept(r.c, PointLock, func() {
+		if !r.c.lostWithItsNode() {
+			r.writeClaim(force, then)
+		}
+	})
+}
+
+func (r *restore) writeClaim(force bool, then func()) {
 	s, n := r.s, r.c.node
 	l := s.flock(n, r.kind, r.vmid)
 	s.acquire(l, createLockTimeout, func(got bool) {

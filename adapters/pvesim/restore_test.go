@@ -420,3 +420,57 @@ func TestRestoreTwiceAtOnce(t *testing.T) {
 	check(t, "the first", r.exit(upid), "OK")
 	check(t, "overwritten", r.count(pvesim.GuestOverwritten), 1)
 }
+
+// named adds guest 105, with one disk.
+func (r *rig) named(kind pvesim.Kind, name string) {
+	r.t.Helper()
+	if kind == pvesim.LXC {
+		r.ct(105, func(g *pvesim.Guest) { g.Name = name })
+		return
+	}
+	r.vm(105, 1, func(g *pvesim.Guest) { g.Name = name })
+}
+
+// Where a restore waits for the guest's lock it has looked at the protection of the
+// guest already. That of a container goes on whatever was written since; that of a
+// virtual machine looks once more.
+func TestRestoreHeldAtTheLock(t *testing.T) {
+	for _, c := range []struct {
+		kind        pvesim.Kind
+		overwritten int
+		left        string
+	}{
+		{pvesim.QEMU, 0, "web"},
+		{pvesim.LXC, 1, "saved"},
+	} {
+		t.Run(string(c.kind), func(t *testing.T) {
+			r := newRig(t, pvesim.Pace{})
+			r.named(c.kind, "saved")
+			archive := r.backup(105).VolID
+			r.sim.DestroyGuest(105)
+			r.named(c.kind, "web")
+			hold := r.inject(pvesim.Fault{Kind: pvesim.FaultHold, Point: pvesim.PointLock, Method: "POST"})
+			got := r.send(request("POST", "/nodes/pve1/"+string(c.kind), admin, restoreBody(c.kind, "105", archive, "")))
+			<-hold.Reached()
+			check(t, "answered while held", *got == nil, true)
+			r.call("PUT", "/nodes/pve1/"+string(c.kind)+"/105/config", admin, "protection=1")
+			hold.Release()
+			check(t, "overwritten", r.count(pvesim.GuestOverwritten), c.overwritten)
+			check(t, "left", r.state(105), c.left)
+		})
+	}
+}
+
+func TestRestoreHeldAtTheLockDiesWithItsNode(t *testing.T) {
+	r := newRig(t, pvesim.Pace{})
+	r.ct(105, func(g *pvesim.Guest) { g.Node = "pve2" })
+	archive := r.backup(105).VolID
+	hold := r.inject(pvesim.Fault{Kind: pvesim.FaultHold, Point: pvesim.PointLock, Method: "POST"})
+	got := r.send(request("POST", "/nodes/pve2/lxc", admin, restoreBody(pvesim.LXC, "105", archive, "")))
+	<-hold.Reached()
+	r.node("pve2", pvesim.NodeControl{Up: new(false)})
+	hold.Release()
+	check(t, "status", r.wait(got).Status, 596)
+	r.node("pve2", pvesim.NodeControl{Up: new(true)})
+	check(t, "overwritten", r.count(pvesim.GuestOverwritten), 0)
+}

@@ -3,18 +3,30 @@ package pvesim
 import (
 	"maps"
 	"strings"
+	"sync"
 )
 
-// table is the API: what is not here answers 501.
-var table = buildTable()
+// methods is the API by verb and number of path segments: what is not here answers
+// 501. It is built when it is first asked for, since some of its methods serve
+// requests anew by it, and an initializer may not refer to itself.
+//
+//nolint:gochecknoglobals // built once and never changed
+var methods = struct {
+	once    sync.Once
+	byShape map[string][]*method
+}{}
 
 func get(path string, m method) method  { m.verb, m.path = "GET", path; return m }
 func post(path string, m method) method { m.verb, m.path = "POST", path; return m }
 func put(path string, m method) method  { m.verb, m.path = "PUT", path; return m }
 func del(path string, m method) method  { m.verb, m.path = "DELETE", path; return m }
 
-// byShape indexes the table by verb and number of path segments.
-func buildTable() map[string][]*method {
+func shapes() map[string][]*method {
+	methods.once.Do(func() { methods.byShape = byShape() })
+	return methods.byShape
+}
+
+func byShape() map[string][]*method {
 	index := map[string][]*method{}
 	for _, part := range [][]method{clusterMethods(), haMethods(), accessMethods(), accessReads(), nodeMethods(), storageMethods(), diskMethods(), guestMethods(QEMU), guestMethods(LXC)} {
 		for _, m := range part {
@@ -33,7 +45,8 @@ func buildTable() map[string][]*method {
 // "{name...}", which takes the rest with its slashes, comes last.
 func (*Sim) route(verb, path string) (*method, map[string]string, bool) {
 	segs := strings.Split(path, "/")[1:]
-	for _, list := range [][]*method{table[verb+itoa(len(segs))], table[verb+"..."]} {
+	all := shapes()
+	for _, list := range [][]*method{all[verb+itoa(len(segs))], all[verb+"..."]} {
 		for _, m := range list {
 			if vars, ok := m.match(segs); ok {
 				return m, vars, true
