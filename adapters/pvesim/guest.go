@@ -207,6 +207,7 @@ func (s *Sim) insert(n *node, kind Kind, vmid int, values map[string]string) *gu
 	s.lastInst++
 	g := &guest{instance: s.lastInst, kind: kind, vmid: vmid, node: n, conf: config{values: values}}
 	s.guests[vmid] = g
+	n.ownWrite()
 	s.record(g)
 	return g
 }
@@ -214,6 +215,7 @@ func (s *Sim) insert(n *node, kind Kind, vmid int, values map[string]string) *gu
 // remove unlinks a config file: the VMID is free from here on.
 func (s *Sim) remove(g *guest) {
 	delete(s.guests, g.vmid)
+	g.node.ownWrite()
 	s.freeHint = min(s.freeHint, g.vmid)
 	s.unrecord(g.vmid)
 }

@@ -93,12 +93,27 @@ func (n *node) exists(vmid int) (vmRef, bool) {
 }
 
 func (n *node) freeze() {
-	if n.view != nil {
-		return
+	if n.view == nil {
+		n.view = n.s.current()
 	}
-	n.view = &view{access: n.s.access.clone(), vmids: map[int]vmRef{}}
-	for vmid, g := range n.s.guests {
-		n.view.vmids[vmid] = vmRef{g.node.name, g.kind}
+}
+
+// current is what a node sees that is behind in nothing.
+func (s *Sim) current() *view {
+	v := &view{access: s.access.clone(), vmids: map[int]vmRef{}}
+	for vmid, g := range s.guests {
+		v.vmids[vmid] = vmRef{g.node.name, g.kind}
+	}
+	return v
+}
+
+// ownWrite is a config file that came or went at the node. All nodes apply all
+// writes in one order, and a write ends once it is applied where it was made: so the
+// node has seen whatever came before, and falls behind anew from there.
+// (pve-cluster: pmxcfs, dfsm over corosync's closed process groups)
+func (n *node) ownWrite() {
+	if n.view != nil {
+		n.view = n.s.current()
 	}
 }
 
@@ -150,7 +165,8 @@ type NodeControl struct {
 	// cannot write /etc/pve, and its view of the cluster's files freezes.
 	Quorate *bool
 	// Behind freezes the node's view of user.cfg and of the guest list, as a
-	// stalled pmxcfs does, while it still has quorum.
+	// stalled pmxcfs does, while it still has quorum. The view is frozen anew
+	// whenever a guest comes or goes at the node itself.
 	Behind *bool
 	// Proxy and Daemon set the health of pveproxy and pvedaemon; zero is no
 	// change. Requests accepted by a hanging one run when it serves again.

@@ -170,6 +170,24 @@ func TestNodeBehindStillAcceptsAFencedToken(t *testing.T) {
 	check(t, "behind", r.wait(r.send(ask())).Status, 200)
 }
 
+// A node that is behind is not behind what is done on it: the rights on a guest that
+// was destroyed there are gone, and those on one that was destroyed elsewhere are not.
+func TestNodeBehindSeesItsOwnGuestsComeAndGo(t *testing.T) {
+	for node, kept := range map[string]bool{"pve2": false, "pve1": true} {
+		r := newRig(t, pvesim.Pace{})
+		here := func(g *pvesim.Guest) { g.Node = node }
+		r.vm(105, 1, here)
+		secret := r.attemptToken(0)
+		r.node("pve2", pvesim.NodeControl{Behind: new(true)})
+		r.sim.DestroyGuest(105)
+		r.vm(105, 1, here)
+		req := withSecret("GET", "/access/permissions?path=/vms/105", attempt, secret)
+		req.Node = "pve2"
+		perms, _ := r.wait(r.send(req)).Data.(map[string]any)["/vms/105"].(map[string]any)
+		check(t, "rights on the guest that was on "+node, len(perms) > 0, kept)
+	}
+}
+
 func TestTokenWritesWithoutQuorum(t *testing.T) {
 	r := newRig(t, pvesim.Pace{})
 	r.asService("POST", tokenPath, "")
