@@ -59,9 +59,9 @@ type conduct struct {
 	// changed anything.
 	untouched []*regexp.Regexp
 
-	// guarded: the guest's protection holds back a request that has passed the
-	// check of its token. Without that a fence is never confirmed.
-	guarded bool
+	// guard tells how far the guest's protection holds back a request that has
+	// passed the check of its token; nil if it never does.
+	guard func(op.GuestType) guard
 
 	// recheck looks at the target once more, after the attempt's token got its
 	// rights: an error says that it is not as it was announced.
@@ -71,6 +71,25 @@ type conduct struct {
 	// its tasks has not decided that already.
 	probe func(ctx context.Context, p *probe) (engine.Finding, error)
 }
+
+// A guard is how far the guest's protection holds back a request that has passed
+// the check of its token.
+type guard int
+
+const (
+	// unguarded: the host does not ask for the protection.
+	unguarded guard = iota
+	// guardedEarly: the host reads the protection before it takes the lock that
+	// a write of it takes, and not again: a request that is held up in between
+	// acts whatever was written since.
+	guardedEarly
+	// guarded: whatever happens to the guest comes after a read of its
+	// protection that no write of it can overtake any more.
+	guarded
+)
+
+// alwaysGuarded is for classes that are held back whatever the guest's type.
+func alwaysGuarded(op.GuestType) guard { return guarded }
 
 // A form is what a request must look like: method and path to the letter, or
 // the path by a pattern, all parameters of must, any of may, and no others.
@@ -138,6 +157,13 @@ func (t attempt) mutation() mutation {
 
 func (t attempt) subject() subject {
 	return subject{conduct: t.conduct, node: t.node, guest: t.guest, target: t.target, seen: t.seen}
+}
+
+func (t attempt) guard() guard {
+	if t.conduct.guard == nil {
+		return unguarded
+	}
+	return t.conduct.guard(t.guest.Type)
 }
 
 // note tells what it is about, in the comment of a token.

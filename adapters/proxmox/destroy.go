@@ -35,7 +35,7 @@ func destroyConduct() *conduct {
 		rights:    onGuest("VM.Allocate"),
 		refusals:  beforeDestroyFork,
 		untouched: destroyTaskTexts,
-		guarded:   true,
+		guard:     alwaysGuarded,
 		recheck:   sameConfig,
 		probe:     probeDestroy,
 	}

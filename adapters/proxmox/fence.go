@@ -24,6 +24,8 @@ const fenceTimeout = 30 * time.Second
 //     protection. The write that sets it takes the lock that a destroy works
 //     under, and a destroy reads it again under that lock: so when the write is
 //     acknowledged, every destroy of this guest has either ended or will fail.
+//     So it is with a restore over a virtual machine (restoreGuard); not with one
+//     over a container, nor with any other class.
 //
 // Neither stands in for the other: the first does not reach what has passed the
 // check, and the second can be lifted by anyone who may, upon which a request
@@ -54,8 +56,9 @@ func (f *fencing) say(format string, args ...any) {
 // shared token it is never confirmed: the protection holds only until a person
 // lifts it, and a request that still waits then destroys the guest.
 //
-// Classes that the guest's protection does not hold back have no such part, and
-// their fence is never confirmed either.
+// A request that the guest's protection does not hold back, or only if it comes
+// early enough, has no such part, and its fence is never confirmed either. Where
+// it may come early enough the guest is protected nevertheless.
 //
 // Protection can't be set on a guest that does not exist, so a fence that finds
 // it gone is never confirmed: a request that had passed the check in time could
@@ -77,8 +80,14 @@ func (x *executor) Fence(ctx context.Context, announced *op.Launching) (engine.F
 	token := f.killToken(ctx)
 	guest := false
 	switch {
-	case t.conduct.guarded:
+	case t.guard() == guarded:
 		guest = f.protect(ctx)
+	case t.guard() == guardedEarly:
+		// Confirmed, it would let effect none go on record while the request
+		// waits for the guest's lock with the protection of before in its hand.
+		f.protect(ctx)
+		f.say("the host reads the protection of a container before it takes the lock of its configuration, and not again: a %s that waits in between is not held back. "+
+			"Look whether one is still waiting on node %s, or restart pvedaemon and pveproxy there, before it is settled", t.conduct.class, t.node)
 	case !t.conduct.byRoot:
 		f.say("nothing at the host holds back a request of class %s that had passed the check of its token: look whether one is still waiting on node %s, "+
 			"or restart pvedaemon and pveproxy there, before it is settled", t.conduct.class, t.node)

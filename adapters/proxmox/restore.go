@@ -48,7 +48,7 @@ func restoreConduct() *conduct {
 		rights:   restoreRights,
 		further:  archivedRights,
 		refusals: beforeRestoreFork,
-		guarded:  true,
+		guard:    restoreGuard,
 		recheck: func(ctx context.Context, h *Host, t attempt) error {
 			if err := sameConfig(ctx, h, t); err != nil {
 				return err
@@ -61,6 +61,18 @@ func restoreConduct() *conduct {
 		},
 		probe: probeRestore,
 	}
+}
+
+// restoreGuard: the worker of a virtual machine's restore reads the protection once
+// more after "lock: create" is in the configuration, which refuses every write of
+// it (qemu-server API2/Qemu.pm#create_vm). Of a container it is read before that,
+// and not again (pve-container API2/LXC.pm#create_vm): the wait for the lock lies in
+// between, and so do looks at storages that may be slow.
+func restoreGuard(typ op.GuestType) guard {
+	if typ == op.LXC {
+		return guardedEarly
+	}
+	return guarded
 }
 
 // guestsPath is where guests of a type are made on a node.

@@ -9,8 +9,8 @@ import (
 	"writ/domain/op"
 )
 
-// A guest's protection holds back its destroy, and nothing else. A request of
-// another kind that has passed the check of its token can't be stopped, so whatever
+// A guest's protection holds back its destroy, a restore over it, and nothing else. A
+// request of another kind that has passed the check of its token can't be stopped, so whatever
 // else stands, its fence is not confirmed, and the guest is left as it is.
 func TestFenceOfAClassThatProtectionDoesNotHoldBack(t *testing.T) {
 	r := newAttemptRig(t)
