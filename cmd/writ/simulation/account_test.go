@@ -41,7 +41,7 @@ type effect struct {
 	step int
 	uuid string
 	vmid int
-	// second: by a second delivery, whose first came to nothing.
+	// second: by one of two deliveries, of which the other came to nothing.
 	second bool
 	// next: on the guest that strangers put in the place of the one that was
 	// signed for, while the request was held up.
@@ -253,7 +253,30 @@ func (h *host) harmed(r *request, g *guest) {
 	if g.uuid != r.sent.uuid && !gap && r.token != nil {
 		s.wrong("op %s hit guest %s, it was for %s", r.l.OpID, g.uuid, r.sent.uuid)
 	}
-	h.effects = append(h.effects, &effect{of: r.sent, step: s.step, uuid: g.uuid, vmid: g.vmid, second: r.second, next: gap})
+	h.effects = append(h.effects, &effect{of: r.sent, step: s.step, uuid: g.uuid, vmid: g.vmid, second: r.second || h.cameToNothing(r), next: gap})
+}
+
+// besideAnother tells whether a request is the other one of two deliveries, of
+// which the first that was answered may have ended the op: nobody can know of
+// what is on its way yet, or is in no list. A task that is listed is looked at,
+// whichever delivery it is of.
+func (h *host) besideAnother(q *request) bool {
+	if q.second {
+		return true
+	}
+	unseen := q.stage != begun || !q.task.inList(h.sim.now())
+	return unseen && h.cameToNothing(q)
+}
+
+// cameToNothing tells whether a request was delivered a second time, and that
+// delivery was refused or failed before any effect.
+func (h *host) cameToNothing(q *request) bool {
+	for _, o := range h.requests {
+		if o.sent == q.sent && o.second && o != q && (o.stage == refused || o.task != nil && !o.task.ended.IsZero() && beforeEffect(o.task.exit)) {
+			return true
+		}
+	}
+	return false
 }
 
 // gone notes that a guest is no more.

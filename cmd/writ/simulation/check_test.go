@@ -66,7 +66,7 @@ func (s *sim) failed(c *copyOf, n op.Nonce, data []byte) {
 	}
 	for _, q := range s.host.requests {
 		if q.l.OpID == r.OpID && s.host.mayAct(q) {
-			if q.second {
+			if s.host.besideAnother(q) {
 				s.figures.Events["ended without effect beside a second delivery"]++
 				continue
 			}

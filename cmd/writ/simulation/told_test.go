@@ -42,6 +42,25 @@ func TestFiguresAreTold(t *testing.T) {
 	}
 }
 
+// Each history of the long runs in which something was wrong, played again, is
+// right.
+func TestWhatWasWrongIsRight(t *testing.T) {
+	var g gathered
+	g.figures = newFigures()
+	g.load(t, longRuns)
+	for _, seed := range g.Which {
+		kinds := []kind{playedKind}
+		if seed < g.NextCarried {
+			kinds = append(kinds, carriedKind) // which of the two it was is not kept
+		}
+		for _, k := range kinds {
+			if s := history(t, k, seed, nil); len(s.failures) > 0 {
+				t.Errorf("%s seed %d; %s\n%s", k, seed, replay(k, seed), strings.Join(s.failures, "\n"))
+			}
+		}
+	}
+}
+
 // table is for people: what was gathered, and what must be nothing last.
 func (g *gathered) table() string {
 	var b strings.Builder
