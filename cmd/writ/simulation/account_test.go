@@ -256,10 +256,10 @@ func (h *host) harmed(r *request, g *guest) {
 	h.effects = append(h.effects, &effect{of: r.sent, step: s.step, uuid: g.uuid, vmid: g.vmid, second: r.second || h.cameToNothing(r), next: gap})
 }
 
-// besideAnother tells whether a request is the other one of two deliveries, of
-// which the first that was answered may have ended the op: nobody can know of
-// what is on its way yet, or is in no list. A task that is listed is looked at,
-// whichever delivery it is of.
+// besideAnother tells whether a request may act though its op has ended without
+// effect: as one of two deliveries, of which the other has ended it. Nobody can
+// know of a first one that is on its way yet, or in no list; once its task is
+// listed, it is looked at.
 func (h *host) besideAnother(q *request) bool {
 	if q.second {
 		return true

@@ -153,12 +153,12 @@ func (s *sim) again(lead *instance, c *copyOf) {
 		return // for the rest of that process the target is kept from all
 	}
 	for _, o := range s.writs[before:] {
-		if s.world == nil && s.host.takenByWhatWasGivenUp(o.uuid) {
+		switch came := c.last[o.nonce]; {
+		case came == "" || came == op.TypeSucceeded:
+		case s.world == nil && s.host.takenByWhatWasGivenUp(o.uuid):
 			s.figures.Events["taken by what people had given up"]++
-			continue
-		}
-		if c.last[o.nonce] != "" && c.last[o.nonce] != op.TypeSucceeded {
-			s.wrong("an order for guest %s, at which nothing is wrong, came to %s", o.uuid, c.last[o.nonce])
+		default:
+			s.wrong("an order for guest %s, at which nothing is wrong, came to %s", o.uuid, came)
 		}
 	}
 }

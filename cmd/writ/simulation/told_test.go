@@ -20,9 +20,7 @@ const (
 
 // What docs/robustness.md tells of the long runs is what was gathered.
 func TestFiguresAreTold(t *testing.T) {
-	var g gathered
-	g.figures = newFigures()
-	g.load(t, longRuns)
+	g := longRunFigures(t)
 	page, err := os.ReadFile(robustness)
 	if err != nil {
 		t.Fatal(err)
@@ -45,20 +43,23 @@ func TestFiguresAreTold(t *testing.T) {
 // Each history of the long runs in which something was wrong, played again, is
 // right.
 func TestWhatWasWrongIsRight(t *testing.T) {
-	var g gathered
-	g.figures = newFigures()
-	g.load(t, longRuns)
+	g := longRunFigures(t)
+	if g.Wrong+g.Unequal > len(g.Which) {
+		t.Errorf("%s names %d of the %d seeds that were wrong: the others can't be played again", longRuns, len(g.Which), g.Wrong+g.Unequal)
+	}
 	for _, seed := range g.Which {
-		kinds := []kind{playedKind}
-		if seed < g.NextCarried {
-			kinds = append(kinds, carriedKind) // which of the two it was is not kept
-		}
-		for _, k := range kinds {
-			if s := history(t, k, seed, nil); len(s.failures) > 0 {
-				t.Errorf("%s seed %d; %s\n%s", k, seed, replay(k, seed), strings.Join(s.failures, "\n"))
-			}
+		playAll(t, histories{playedKind, seed, 1})
+		if seed < g.NextCarried { // which of the two it was is not kept
+			playAll(t, histories{carriedKind, seed, 1})
 		}
 	}
+}
+
+func longRunFigures(t *testing.T) *gathered {
+	t.Helper()
+	g := &gathered{figures: newFigures()}
+	g.load(t, longRuns)
+	return g
 }
 
 // table is for people: what was gathered, and what must be nothing last.
